@@ -1,0 +1,1 @@
+"""Parameters: one schema, one merge, one check, safe schedules."""
