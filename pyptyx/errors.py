@@ -69,3 +69,7 @@ class WorkerError(PyptyxError, RuntimeError):
 
 class NumericalError(PyptyxError, ArithmeticError):
     """A value became NaN or infinite; the message names the epoch and the term."""
+
+
+class OutputError(PyptyxError, OSError):
+    """A result that could not be written; the last complete files stay in place."""

@@ -1,1 +1,15 @@
-"""data"""
+"""Measured patterns: lazy sources, their preparation for the engine, and conversion of raw data."""
+
+from pyptyx.data.convert import create_pypty_data
+from pyptyx.data.prepare import PatternFeed, Preparation, check_counts, fits_in_memory
+from pyptyx.data.source import PatternSource, open_source
+
+__all__ = [
+    "PatternFeed",
+    "PatternSource",
+    "Preparation",
+    "check_counts",
+    "create_pypty_data",
+    "fits_in_memory",
+    "open_source",
+]

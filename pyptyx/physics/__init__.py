@@ -1,1 +1,1 @@
-"""physics"""
+"""Physics: grids, optics, and the stages of the forward model, each with its adjoint beside it."""

@@ -1,0 +1,198 @@
+"""The one door to the GPU: array namespace, transfer, FFT and scatter-add for NumPy and CuPy.
+
+Nothing else in the package imports CuPy.  A `Backend` belongs to one device and is used by one worker
+thread at a time.  FFTs act on the last two axes, forward transforms carry no factor and inverse ones
+``1/N``, as in ``numpy.fft``; complex64 stays complex64.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from pyptyx.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+Array = Any
+
+
+class Backend:
+    """NumPy on the host; also the description of what a device backend must offer.
+
+    Attributes
+    ----------
+    name : str
+        ``"cpu"`` or ``"cuda:0"`` and so on.
+    xp : module
+        The array namespace.
+    """
+
+    name: str = "cpu"
+
+    def __init__(self) -> None:
+        self.xp: Any = np
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Context in which the device of this backend is the current one."""
+        return nullcontext()
+
+    def asarray(self, a: Array, dtype: Any = None) -> Array:
+        """`a` as an array of this device; no copy when it lies there already."""
+        if not isinstance(a, np.ndarray) and hasattr(a, "get"):
+            a = a.get()
+        return np.asarray(a, dtype)
+
+    def to_host(self, a: Array) -> np.ndarray:
+        """`a` as a NumPy array."""
+        return np.asarray(a)
+
+    def fft2(self, a: Array, overwrite: bool = False) -> Array:
+        """Forward DFT over the last two axes, no factor."""
+        return scipy.fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
+
+    def ifft2(self, a: Array, overwrite: bool = False) -> Array:
+        """Inverse DFT over the last two axes, factor ``1/N``."""
+        return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
+
+    def fft2_adjoint(self, a: Array, overwrite: bool = False) -> Array:
+        """Adjoint of `fft2`: the inverse DFT without its factor."""
+        return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1, norm="forward")
+
+    def free_bytes(self) -> int:
+        """Memory that can still be taken, in bytes."""
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError, AttributeError):  # not offered on this system
+            return 4 << 30
+
+    def synchronize(self) -> None:
+        """Wait until all work of this device is done."""
+
+
+class CupyBackend(Backend):
+    """One CUDA device through CuPy, on a stream of its own."""
+
+    def __init__(self, device_id: int) -> None:
+        self._cupy = _cupy()
+        self.xp = self._cupy
+        self.device_id = device_id
+        self.name = f"cuda:{device_id}"
+        with self._cupy.cuda.Device(device_id):
+            self._stream = self._cupy.cuda.Stream(non_blocking=True)
+
+    def context(self) -> AbstractContextManager[Any]:
+        return _DeviceContext(self._cupy.cuda.Device(self.device_id), self._stream)
+
+    def asarray(self, a: Array, dtype: Any = None) -> Array:
+        if isinstance(a, self._cupy.ndarray) and a.device.id != self.device_id:
+            # Through the host: peer access is not available everywhere, and this is once per evaluation.
+            a = a.get()
+        return self._cupy.asarray(a, dtype)
+
+    def to_host(self, a: Array) -> np.ndarray:
+        return self._cupy.asnumpy(a)
+
+    def fft2(self, a: Array, overwrite: bool = False) -> Array:
+        return self._fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite)
+
+    def ifft2(self, a: Array, overwrite: bool = False) -> Array:
+        return self._fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite)
+
+    def fft2_adjoint(self, a: Array, overwrite: bool = False) -> Array:
+        return self._fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, norm="forward")
+
+    @property
+    def _fft(self) -> Any:
+        import cupyx.scipy.fft
+
+        return cupyx.scipy.fft
+
+    def free_bytes(self) -> int:
+        with self._cupy.cuda.Device(self.device_id):
+            free, _total = self._cupy.cuda.runtime.memGetInfo()
+            return int(free) + self._cupy.get_default_memory_pool().free_bytes()
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+
+class _DeviceContext(AbstractContextManager[Any]):
+    """Device and stream entered together, left in the reverse order."""
+
+    def __init__(self, device: Any, stream: Any) -> None:
+        self._parts = (device, stream)
+
+    def __enter__(self) -> None:
+        for part in self._parts:
+            part.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        for part in reversed(self._parts):
+            part.__exit__(*exc)
+
+
+def _cupy() -> Any:
+    import cupy
+
+    return cupy
+
+
+def cuda_device_count() -> int:
+    """Number of usable CUDA devices; 0 without CuPy or without a driver."""
+    if importlib.util.find_spec("cupy") is None:
+        return 0
+    try:
+        return int(_cupy().cuda.runtime.getDeviceCount())
+    except Exception as error:  # CuPy raises its own types, which need CuPy to name
+        logger.info("CuPy is installed but no CUDA device can be used: %s", error)
+        return 0
+
+
+def make_backends(devices: int | str | list[int] = "auto", prefer: str = "gpu") -> list[Backend]:
+    """One backend per worker.
+
+    Parameters
+    ----------
+    devices : int, "auto" or list of int
+        With CUDA devices: how many, all, or which.  On a CPU: the number of worker threads,
+        "auto" meaning one per core available to this process.
+    prefer : {"gpu", "cpu"}
+        ``"cpu"`` uses NumPy even where a GPU is present.
+
+    Returns
+    -------
+    list of Backend
+
+    Raises
+    ------
+    DeviceError
+        If CUDA devices are named that do not exist.
+    """
+    n_cuda = cuda_device_count() if prefer == "gpu" else 0
+    if isinstance(devices, list):
+        missing = [d for d in devices if d not in range(n_cuda)]
+        if missing:
+            raise DeviceError(
+                f"devices: expected ids below {n_cuda} (the number of usable CUDA devices), got "
+                f"{missing}. Give a number of workers or 'auto'"
+            )
+        return [CupyBackend(d) for d in devices]
+    if n_cuda:
+        count = n_cuda if devices == "auto" else min(int(devices), n_cuda)
+        return [CupyBackend(d) for d in range(count)]
+    count = available_cores() if devices == "auto" else int(devices)
+    return [Backend() for _ in range(count)]
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

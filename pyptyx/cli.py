@@ -1,0 +1,302 @@
+"""The command line: ``pyptyx demo | run | validate | doctor``.
+
+Exit codes: 0 done, 2 something the user can mend (the message is on stderr), 130 interrupted.
+This is the one module of the package that prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pyptyx.errors import ParamError, Problem, ProblemError, PyptyxError
+
+OK, USER_ERROR, INTERRUPTED = 0, 2, 130
+
+Settings = dict[str, Any]
+
+# Packages, and the extra of pyptyx that brings them (empty: always installed).
+_PACKAGES = {
+    "numpy": "",
+    "scipy": "",
+    "h5py": "",
+    "matplotlib": "",
+    "tqdm": "",
+    "cupy": "cuda13",
+    "numba": "fast-cpu",
+    "pyfftw": "fast-cpu",
+    "mpi4py": "mpi",
+    "torch": "torch",
+    "rosettasciio": "io",
+    "hdf5plugin": "io",
+}
+_DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 2 or 130.
+    """
+    arguments = _parser().parse_args(argv)
+    with _messages_on_stderr(arguments.verbose):
+        try:
+            return arguments.command(arguments)
+        except PyptyxError as error:
+            if arguments.verbose:
+                traceback.print_exc()
+            print(f"pyptyx: {error}", file=sys.stderr)
+            return USER_ERROR
+        except KeyboardInterrupt:
+            print("pyptyx: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Without SUPPRESS the default of a command would overwrite a -v given before it.
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="details while working, and the traceback of an error",
+    )
+    parser = argparse.ArgumentParser(
+        prog="pyptyx", description="Gradient-based ptychography for electron microscopy."
+    )
+    parser.add_argument("--version", action="version", version=f"pyptyx {_version('pyptyx')}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="details and tracebacks")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", parents=[common], help="reconstruct the shipped data set")
+    demo.add_argument("--output", default="demo_output", metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--epochs", type=int, metavar="N", help="default: that of the preset")
+    demo.set_defaults(command=_demo)
+
+    run = commands.add_parser("run", parents=[common], help="reconstruct what a file describes")
+    _add_file(run)
+    run.add_argument("--output", metavar="DIR", help="output folder; wins over the file")
+    run.set_defaults(command=_run)
+
+    validate = commands.add_parser("validate", parents=[common], help="check a file, run nothing")
+    _add_file(validate)
+    validate.set_defaults(command=_validate, output=None)
+
+    doctor = commands.add_parser("doctor", parents=[common], help="show what this machine offers")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="TOML or JSON with the tables [experiment] and [preset], or parameters alone",
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one parameter (experiment.KEY=VALUE for the experiment); may be repeated",
+    )
+
+
+@contextmanager
+def _messages_on_stderr(verbose: bool) -> Iterator[None]:
+    """Show the package's log on stderr for the duration of one command."""
+    logger = logging.getLogger("pyptyx")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from pyptyx.demo import run_demo
+
+    report = run_demo(arguments.output, arguments.epochs)
+    _print_result(report.result)
+    for picture in report.pictures:
+        print(f"picture   {picture}")
+    return OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pyptyx.engine.experiment import append_exp_params
+    from pyptyx.iterative import run
+
+    experiment, preset = _load(arguments)
+    _print_result(run(append_exp_params(experiment, preset) if experiment else preset))
+    return OK
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from pyptyx.engine.describe import describe
+    from pyptyx.engine.experiment import append_exp_params
+    from pyptyx.params import resolve
+
+    experiment, preset = _load(arguments)
+    problems: dict[Problem, None] = {}  # a set that keeps the order
+    params, need = {**preset}, {"need": ()}
+    try:
+        if experiment:
+            # Checking must not create the output folder.
+            params = append_exp_params(
+                {**experiment, "output_folder": None}, {**preset, "output_folder": None}
+            )
+        params["output_folder"] = {**preset, **experiment}.get("output_folder", "")
+        need = {}
+    except ProblemError as error:
+        problems.update(dict.fromkeys(error.problems))
+    try:
+        resolve(params, **need)
+    except ProblemError as error:
+        problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise ParamError(problems)
+    print(describe(params))
+    return OK
+
+
+def _load(arguments: argparse.Namespace) -> tuple[Settings, Settings]:
+    """The experiment and the preset of the file, with the changes of the command line."""
+    from pyptyx.params import load_run_file
+
+    experiment, preset = load_run_file(arguments.file)
+    for text in arguments.set:
+        key, value = _setting(text)
+        table, _, name = key.rpartition(".")
+        (experiment if table == "experiment" else preset)[name] = value
+    if arguments.output is not None:
+        (experiment or preset)["output_folder"] = arguments.output
+    return experiment, preset
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """``key=value``; the value is JSON, True, False, None, or else the text itself."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    table = key.rpartition(".")[0]
+    if not (equals and key) or table not in {"", "experiment", "preset"}:
+        raise ParamError(
+            Problem(
+                "--set",
+                "KEY=VALUE, experiment.KEY=VALUE or preset.KEY=VALUE",
+                repr(text),
+                "For instance --set epoch_max=50",
+            )
+        )
+    words = {"True": True, "False": False, "None": None}
+    if value in words:
+        return key, words[value]
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _print_result(result: Any) -> None:
+    losses = list(result.losses)
+    if losses:
+        first, last = (_loss(record) for record in (losses[0], losses[-1]))
+        print(f"epochs    {len(losses)}, loss {first:.6g} -> {last:.6g}")
+    print(f"stopped   {result.stop_reason}")
+    print(f"folder    {result.folder or 'none: the result was not saved'}")
+
+
+def _loss(record: Any) -> float:
+    return float(record["loss"] if isinstance(record, dict) else record.loss)
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    print(f"pyptyx    {_version('pyptyx')}")
+    print(f"Python    {platform.python_version()} on {platform.platform()}")
+    print("packages")
+    for name, extra in _PACKAGES.items():
+        remedy = f"not installed: pip install 'pyptyx[{extra}]'" if extra else "MISSING"
+        found = filter(None, map(_version, _DISTRIBUTIONS.get(name, (name,))))
+        print(f"  {name:<14}{next(found, remedy)}")
+    print(f"memory    {_memory()}")
+    print("workers")
+    for line in _workers():
+        print(f"  {line}")
+    print("caches")
+    for name, folder in _caches().items():
+        state = "writable" if _writable(folder) else "NOT WRITABLE"
+        print(f"  {name:<14}{folder} ({state})")
+    return OK
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _memory() -> str:
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total, free = (os.sysconf(n) * page for n in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return "unknown on this system"
+    return f"{_gib(total)}, {_gib(free)} free"
+
+
+def _workers() -> list[str]:
+    """What a run with ``devices="auto"`` would use."""
+    from pyptyx.backend import make_backends
+
+    backends = make_backends("auto")
+    if backends[0].name == "cpu":
+        return [f"no CUDA device: NumPy on {len(backends)} threads, one per core"]
+    lines = [f"{b.name:<14}{_gib(b.free_bytes())} free" for b in backends]
+    return [*lines, f"one thread per device, {len(backends)} in all"]
+
+
+def _caches() -> dict[str, Path]:
+    import matplotlib
+
+    kernels = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
+    return {"kernels": Path(kernels), "matplotlib": Path(matplotlib.get_cachedir())}
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made there, creating the folder included."""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""From stored patterns to what the model is compared with, and the feeding of batches.
+
+The steps, in this order: shift by whole pixels, sum-bin, multiply, zero-pad, move the zero
+frequency from index N//2 to the corner.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyptyx.data.base import Indices, PatternSource
+from pyptyx.data.pixels import shift_whole, sum_bin
+from pyptyx.errors import DataError, ParamError, Problem, ShapeError
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The fixed treatment of every pattern.
+
+    Attributes
+    ----------
+    shift : (int, int)
+        Pixels ``(sy, sx)`` by which the content moves towards larger indices.  What leaves the
+        frame is lost; what enters is zero.
+    bin : int
+        Side of the blocks that are summed; it must divide both axes.
+    multiplier : float
+        Factor applied after binning.
+    pad : (int, int)
+        Zero pixels ``(py, px)`` added on each side, counted on the binned grid.
+    dtype : dtype
+        Floating dtype of the result.
+
+    Raises
+    ------
+    ParamError
+        If a setting makes no sense; all of them are named.
+    """
+
+    shift: tuple[int, int] = (0, 0)
+    bin: int = 1
+    multiplier: float = 1.0
+    pad: tuple[int, int] = (0, 0)
+    dtype: npt.DTypeLike = np.float32
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        whole = "two whole numbers (y, x)"
+        checks = (
+            ("data_shift_vector", _is_whole_pair(self.shift), whole, self.shift),
+            ("data_bin", _is_whole(self.bin) and self.bin > 0, "a positive integer", self.bin),
+            ("data_multiplier", math.isfinite(self.multiplier), "a finite number", self.multiplier),
+            (
+                "data_pad",
+                _is_whole_pair(self.pad) and min(self.pad) >= 0,
+                f"{whole}, not negative",
+                self.pad,
+            ),
+            ("dtype", np.dtype(self.dtype).kind == "f", "a floating dtype", self.dtype),
+        )
+        problems = [
+            Problem(key, wanted, f"{got!r}") for key, fine, wanted, got in checks if not fine
+        ]
+        if problems:
+            raise ParamError(problems)
+
+    def output_shape(self, ky: int, kx: int) -> tuple[int, int]:
+        """Shape of a prepared pattern.
+
+        Raises
+        ------
+        ShapeError
+            If the bin does not divide an axis, or the shift leaves nothing in the frame.
+        """
+        problems = []
+        if ky % self.bin or kx % self.bin:
+            problems.append(
+                Problem(
+                    "data_bin",
+                    f"a divisor of both axes of the {ky} x {kx} patterns",
+                    f"{self.bin}",
+                    "Crop the patterns first, for example with create_pypty_data.",
+                )
+            )
+        if abs(self.shift[0]) >= ky or abs(self.shift[1]) >= kx:
+            problems.append(
+                Problem("data_shift_vector", f"less than the {ky} x {kx} patterns", f"{self.shift}")
+            )
+        if problems:
+            raise ShapeError(problems)
+        return ky // self.bin + 2 * self.pad[0], kx // self.bin + 2 * self.pad[1]
+
+    def __call__(self, batch: Array, xp: Any = np) -> Array:
+        """Prepare a batch.
+
+        Parameters
+        ----------
+        batch : array, shape (B, ky, kx) or (B, Nmask)
+            Stored patterns, zero frequency at index N//2.  Compressed data are only cast and
+            multiplied.  Never modified.
+        xp : module
+            Array namespace of `batch`, NumPy or CuPy.
+
+        Returns
+        -------
+        array, shape (B, Y, X) or (B, Nmask)
+            A new array of `dtype`, zero frequency in the corner.
+
+        Raises
+        ------
+        ShapeError
+            See `output_shape`.
+        """
+        if batch.ndim == 2:
+            out = batch.astype(self.dtype)
+        else:
+            out = xp.zeros((len(batch), *self.output_shape(*batch.shape[1:])), dtype=self.dtype)
+            shifted = shift_whole(batch, self.shift, xp)
+            _into_corner(out, sum_bin(shifted, self.bin, self.dtype), self.pad)
+        if self.multiplier != 1:
+            out *= self.multiplier
+        return out
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer)
+
+
+def _is_whole_pair(values: tuple[int, int]) -> bool:
+    return len(values) == 2 and all(_is_whole(v) for v in values)
+
+
+def _into_corner(out: Array, centred: Array, pad: tuple[int, int]) -> None:
+    """Write zero-padded patterns into `out` (zeros) with index N//2 moved to index 0."""
+    parts = [
+        _corner_slices(size, total, before)
+        for size, total, before in zip(centred.shape[1:], out.shape[1:], pad, strict=True)
+    ]
+    for to_y, from_y in parts[0]:
+        for to_x, from_x in parts[1]:
+            out[:, to_y, to_x] = centred[:, from_y, from_x]
+
+
+def _corner_slices(size: int, total: int, before: int) -> tuple[tuple[slice, slice], ...]:
+    """Slices (to, from) of the two halves of an axis, `before` zeros ahead of its content."""
+    centre = total // 2
+    split = centre - before  # index in the content that becomes index 0
+    return (
+        (slice(0, size - split), slice(split, size)),
+        (slice(total - split, total), slice(0, split)),
+    )
+
+
+def check_counts(data: np.ndarray | PatternSource, name: str = "dataset") -> list[Problem]:
+    """What is wrong with the numbers themselves, walking a source in pieces.
+
+    Parameters
+    ----------
+    data : ndarray or PatternSource
+        Patterns as stored.
+    name : str
+        Name for the problems.
+
+    Returns
+    -------
+    list of Problem
+        NaN or infinite counts, negative counts, nothing but zeros; empty if all is well.
+    """
+    pieces = (p for _, p in data.iter_chunks()) if isinstance(data, PatternSource) else iter([data])
+    bad = negative = 0
+    empty = True
+    for patterns in pieces:
+        if patterns.dtype.kind == "f":
+            bad += int(np.count_nonzero(~np.isfinite(patterns)))
+        if patterns.dtype.kind in "if":
+            negative += int(np.count_nonzero(patterns < 0))
+        empty = empty and not patterns.any()
+    problems = []
+    if bad:
+        problems.append(Problem(name, "finite counts", f"{bad} NaN or infinite", "Mask or repair."))
+    if negative:
+        problems.append(
+            Problem(
+                name,
+                "counts of zero or more",
+                f"{negative} negative",
+                "create_pypty_data sets them to zero.",
+            )
+        )
+    if empty:
+        problems.append(Problem(name, "some counts", "zeros only", "Is this the right data set?"))
+    return problems
+
+
+class PatternFeed:
+    """Prepared patterns by number, kept in memory or prepared anew for every batch.
+
+    Parameters
+    ----------
+    source : PatternSource
+        The stored patterns.
+    preparation : Preparation
+        Their treatment.
+    resident : bool
+        Prepare everything once, in pieces, and keep it.
+    xp : module
+        Array namespace of the prepared patterns, NumPy or CuPy.
+    send : callable, optional
+        Takes a NumPy array to that namespace.  Patterns travel in the stored dtype.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(N, Y, X)`` or ``(N, Nmask)`` of all prepared patterns.
+
+    Raises
+    ------
+    ShapeError
+        If the preparation does not fit the patterns.
+    """
+
+    def __init__(
+        self,
+        source: PatternSource,
+        preparation: Preparation,
+        resident: bool,
+        *,
+        xp: Any = np,
+        send: Callable[[np.ndarray], Array] = np.asarray,
+    ):
+        self.shape = _prepared_shape(source, preparation)
+        self.resident = resident
+        self._source = source
+        self._preparation = preparation
+        self._xp = xp
+        self._send = send
+        self._stack = self._prepare_all() if resident else None
+
+    def batch(self, indices: Indices) -> Array:
+        """Prepared patterns, shape (B, Y, X) or (B, Nmask); treat them as read-only.
+
+        Raises
+        ------
+        DataError
+            If the source cannot be read.
+        """
+        if self._stack is None:
+            return self._prepared(self._source.read(indices))
+        if isinstance(indices, slice):
+            return self._stack[indices]
+        return self._stack[self._send(np.asarray(indices, dtype=np.intp))]
+
+    def _prepared(self, patterns: np.ndarray) -> Array:
+        return self._preparation(self._send(patterns), xp=self._xp)
+
+    def _prepare_all(self) -> Array:
+        try:
+            stack = self._xp.empty(self.shape, dtype=self._preparation.dtype)
+        except MemoryError as error:
+            raise DataError(
+                Problem(
+                    self._source.name,
+                    "patterns that fit in memory",
+                    f"{prepared_bytes(self._source, self._preparation) / 2**30:.1f} GiB",
+                    "Leave them on disk.",
+                )
+            ) from error
+        for where, patterns in self._source.iter_chunks():
+            stack[where] = self._prepared(patterns)
+        if isinstance(stack, np.ndarray):
+            stack.flags.writeable = False
+        return stack
+
+
+def _prepared_shape(source: PatternSource, preparation: Preparation) -> tuple[int, ...]:
+    if len(source.shape) == 2:
+        return source.shape
+    return (source.shape[0], *preparation.output_shape(*source.shape[1:]))
+
+
+def prepared_bytes(source: PatternSource, preparation: Preparation) -> int:
+    """Bytes of all patterns of a source once prepared."""
+    return math.prod(_prepared_shape(source, preparation)) * np.dtype(preparation.dtype).itemsize
+
+
+def fits_in_memory(source: PatternSource, preparation: Preparation, fraction: float = 0.25) -> bool:
+    """Whether all prepared patterns take at most `fraction` of the host memory that is free."""
+    return prepared_bytes(source, preparation) <= fraction * free_memory_bytes()
+
+
+def free_memory_bytes() -> int:
+    """Host memory that can be had without swapping, 0 where the system does not tell."""
+    try:
+        # Linux's own estimate counts the file cache, which reading a large file fills, as free.
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    names = getattr(os, "sysconf_names", {})
+    pages = next((n for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES") if n in names), None)
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE") if pages else 0

@@ -1,0 +1,70 @@
+"""Keys that are described and checked but not computed yet: using one is an error, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pyptyx.errors import ParamError, Problem
+
+_OFF_BY_DEFAULT = (
+    "atv_weight",
+    "phase_norm_weight",
+    "abs_norm_weight",
+    "mixed_variance_weight",
+    "wedge_mu",
+    "probe_reg_constraint_weight",
+    "window_weight",
+    "probe_mod_reg_weight",
+    "fast_axis_reg_weight_positions",
+    "slow_axis_reg_weight_positions",
+    "fast_axis_reg_weight_tilts",
+    "slow_axis_reg_weight_tilts",
+    "deformation_reg_weight_positions",
+    "deformation_reg_weight_tilts",
+    "apply_gaussian_filter",
+    "apply_gaussian_filter_amplitude",
+    "keep_probe_states_orthogonal",
+    "do_charge_flip",
+    "restart_from_vacuum",
+    "reset_positions",
+    "dynamically_resize_yx_object",
+    "puzzle_positions",
+    "data_simulation_flag",
+    "data_simulation_exitwave",
+    "masks",
+)
+"""Switched on by any value that is not false, zero or None."""
+
+_ONLY = {
+    "recon_type": ("far_field",),
+    "algorithm": ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2"),
+    "default_dtype": ("single", "double"),
+}
+"""Choices that are computed today."""
+
+
+def check_available(resolved: Mapping[str, Any]) -> None:
+    """Raise a `ParamError` that lists every requested feature this version does not compute."""
+    problems = [
+        Problem(key, "off in this version", _short(resolved[key]), "Remove the key.")
+        for key in _OFF_BY_DEFAULT
+        if _is_on(resolved.get(key))
+    ]
+    for key, allowed in _ONLY.items():
+        if resolved[key] not in allowed:
+            expected = "one of " + ", ".join(map(repr, allowed)) + " in this version"
+            problems.append(Problem(key, expected, repr(resolved[key])))
+    if problems:
+        raise ParamError(problems)
+
+
+def _is_on(value: Any) -> bool:
+    """Schedules count as on: they are written to be used."""
+    return callable(value) or (value is not None and bool(np.any(value)))
+
+
+def _short(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)

@@ -1,0 +1,84 @@
+"""How measurements are grouped: into batches that fit caches and memory, for a number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CACHE_BYTES = 1 << 20
+"""Working set a CPU batch should stay within: about the second-level cache of one core."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that decide about a batch.
+
+    Attributes
+    ----------
+    window : tuple of int
+        ``(ny, nx)``.
+    modes : int
+        Probe modes times object modes.
+    slices : int
+    object_modes : int
+    itemsize : int
+        Bytes of one complex number.
+    """
+
+    window: tuple[int, int]
+    modes: int
+    slices: int
+    object_modes: int
+    itemsize: int
+
+    @property
+    def wave_bytes(self) -> int:
+        """One wave of one mode pair."""
+        return self.window[0] * self.window[1] * self.itemsize
+
+    @property
+    def pattern_bytes(self) -> int:
+        """Memory one measurement takes while loss and gradient are evaluated."""
+        saved_waves = self.modes * self.slices
+        windows = 2 * self.object_modes * self.slices
+        temporaries = 4 * self.modes + 3
+        return self.wave_bytes * (saved_waves + windows + temporaries)
+
+
+def choose(sizes: Sizes, free_bytes: int, on_gpu: bool, limit: int | None = None) -> int:
+    """Measurements per batch.
+
+    On a CPU: as many as keep a few waves inside the cache, but at least four so that call overhead is
+    shared; on a GPU: what a quarter of the free memory holds, at most 512.  Never less than one.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    free_bytes : int
+        Memory available to one worker.
+    on_gpu : bool
+    limit : int, optional
+        Upper limit, for example the number of measurements.
+
+    Raises
+    ------
+    MemoryError
+        If not even one measurement fits.
+    """
+    fits = int(free_bytes * (0.25 if on_gpu else 0.5)) // sizes.pattern_bytes
+    if fits < 1:
+        raise MemoryError(
+            f"compute_batch: one measurement needs {sizes.pattern_bytes / 2**20:.0f} MiB, "
+            f"{free_bytes / 2**20:.0f} MiB are free. Use fewer slices or modes, or default_dtype='single'"
+        )
+    wanted = 512 if on_gpu else max(4, min(32, CACHE_BYTES // (sizes.wave_bytes * sizes.modes)))
+    return max(1, min(fits, wanted, limit or fits))
+
+
+def split(sequence: np.ndarray, size: int, n_workers: int = 1) -> list[np.ndarray]:
+    """Batches of at most `size` consecutive entries, a multiple of `n_workers` of them if possible."""
+    count = max(1, -(-len(sequence) // size))
+    if len(sequence) >= n_workers:
+        count = -(-count // n_workers) * n_workers
+    return [np.asarray(b) for b in np.array_split(sequence, min(count, max(1, len(sequence))))]

@@ -1,0 +1,192 @@
+"""Effects of a run: files, progress, live changes of parameters.
+
+A callback has ``start(problem)``, ``epoch(state)`` and ``finish(state)``; the loop calls them in order and
+knows nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pyptyx.engine.loop import State, public_arrays
+from pyptyx.engine.setup import Reconstruction
+from pyptyx.engine.variables import PUBLIC_NAMES
+from pyptyx.errors import PyptyxError
+from pyptyx.optim.lbfgs import Point
+from pyptyx.output import checkpoints
+from pyptyx.output.losslog import EpochRecord, LossLog
+from pyptyx.params import load_params, save_params
+from pyptyx.params.schema import RUN
+
+logger = logging.getLogger(__name__)
+
+_ALWAYS_SAVED = ("object", "probe", "positions")
+
+
+class Callback:
+    """Does nothing; the base of all."""
+
+    def start(self, problem: Reconstruction) -> None:
+        """Before the first epoch."""
+
+    def epoch(self, state: State) -> None:
+        """After every epoch."""
+
+    def finish(self, problem: Reconstruction, state: State | None) -> None:
+        """At the end, also when the run fails; `state` is the last complete one."""
+
+
+class Saver(Callback):
+    """Checkpoints and parameters in the output folder.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._touched: set[str] = set(_ALWAYS_SAVED)
+
+    def start(self, problem: Reconstruction) -> None:
+        params = {**problem.params, "probe_is_aberrated": False}
+        save_params(self._folder, params, problem.params["strip_dataset_from_params"])
+        self._save(problem, int(problem.params["epoch_prev"]), float("nan"), _ALWAYS_SAVED)
+
+    def epoch(self, state: State) -> None:
+        params = state.problem.params
+        self._touched |= set(state.active)
+        every = params["save_inter_checkpoints"]
+        if every and state.epoch % every == 0:
+            self._save(state.problem, state.epoch + 1, state.record.loss_after, state.active)
+        numbered = params["save_checkpoints_every_epoch"]
+        if numbered and state.epoch % numbered == 0:
+            arrays = public_arrays(state.problem, state.active)
+            checkpoints.save_numbered(self._folder, arrays, state.epoch)
+
+    def finish(self, problem: Reconstruction, state: State | None) -> None:
+        if state is not None:
+            names = tuple(k for k in PUBLIC_NAMES if k in self._touched)
+            self._save(problem, state.epoch + 1, state.record.loss_after, names)
+
+    def _save(
+        self, problem: Reconstruction, epoch: int, loss: float, names: tuple[str, ...]
+    ) -> None:
+        arrays = public_arrays(problem, names)
+        checkpoints.save_current(self._folder, arrays, epoch, loss)
+
+
+class LossLogger(Callback):
+    """``loss.csv`` in the output folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log: LossLog | None = None
+
+    def start(self, problem: Reconstruction) -> None:
+        detailed = problem.params["save_loss_log"] == 2
+        self._log = LossLog(self._path, detailed, int(problem.params["epoch_prev"]))
+
+    def epoch(self, state: State) -> None:
+        if self._log is not None:
+            self._log.append(state.record)
+
+
+class Progress(Callback):
+    """Progress on stderr by ``print_flag``: 1 a bar, 2 a line per epoch, 3 per trial, 4 the terms."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._bar: Any = None
+
+    def start(self, problem: Reconstruction) -> None:
+        first, last = problem.params["epoch_prev"], problem.params["epoch_max"]
+        self._bar = tqdm(total=last, initial=first, unit="epoch", disable=self._level < 1)
+
+    def trial(self, step: float, point: Point, slope: float) -> None:
+        """One evaluation of the line search."""
+        if self._level >= 3:
+            self._say(f"    step {step:.3e}: loss {point.value:.6e}, slope {slope:.3e}")
+
+    def epoch(self, state: State) -> None:
+        self._bar.update(1)
+        self._bar.set_postfix_str(f"loss {state.record.loss_after:.6e}", refresh=False)
+        if self._level >= 2:
+            self._say(_line(state.record))
+        if self._level >= 4:
+            for name, value in state.record.contributions.items():
+                self._say(f"    {name}: {value / state.record.loss:.2%}")
+        if state.record.warnings and self._level:
+            self._say(f"epoch {state.epoch}: {state.record.warnings}")
+
+    def finish(self, problem: Reconstruction, state: State | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _say(self, text: str) -> None:
+        self._bar.write(text, file=self._bar.fp)
+
+
+def _line(record: EpochRecord) -> str:
+    return (
+        f"epoch {record.epoch}: loss {record.loss:.6e} -> {record.loss_after:.6e}, "
+        f"step {record.step:.3e} after {record.evaluations} evaluations, {record.time_s:.1f} s"
+    )
+
+
+class LiveEdit(Callback):
+    """Schedulable parameters re-read when ``params.json`` or ``params.pkl`` changes during the run.
+
+    A file that is half written or does not check is ignored with a warning; the run goes on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = (folder / "params.json", folder / "params.pkl")
+        self._seen: dict[Path, int] = {}
+        self._original: dict[str, Any] = {}
+        self._changed: dict[str, Any] = {}
+
+    def start(self, problem: Reconstruction) -> None:
+        self._original = {k: v for k, v in problem.params.items() if k in RUN}
+        self._seen = {path: _modified(path) for path in self._files}
+
+    def __call__(self) -> Mapping[str, Any]:
+        """Changed parameters so far."""
+        for path in self._files:
+            modified = _modified(path)
+            if modified != self._seen.get(path):
+                self._seen[path] = modified
+                self._read(path)
+        return self._changed
+
+    def _read(self, path: Path) -> None:
+        try:
+            loaded = load_params(path)
+            for key, row in RUN.items():
+                if row.schedulable and key in loaded and not callable(self._original[key]):
+                    value = row.convert(loaded[key])
+                    if not _equal(value, self._original[key]):
+                        self._changed[key] = value
+                        logger.info("%s is now %r (from %s)", key, value, path.name)
+        except (PyptyxError, OSError, ValueError) as error:
+            logger.warning("change of %s ignored: %s", path, error)
+
+
+def _modified(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except ValueError:  # arrays
+        return False

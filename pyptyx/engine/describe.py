@@ -1,0 +1,152 @@
+"""One screen that says what a set of parameters means physically."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pyptyx.data import PatternSource
+from pyptyx.engine.patterns import open_patterns
+from pyptyx.engine.start import beam_wavelength_A, first_sequence, initial_positions
+from pyptyx.engine.start_probe import initial_probe
+from pyptyx.params import resolve
+from pyptyx.physics.grid import Grid
+
+_COMPLEX_BYTES = {"single": 8, "half": 8, "double": 16}
+
+_STATE_COPIES = 6
+"""Arrays as large as a variable that the optimiser keeps besides two per step of its history."""
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """Summary of the experiment and the model: sampling, fields of view, overlap, sizes.
+
+    The beam diameter is that of a uniform disc as concentrated as the start probe: area
+    ``(Σ I)² / Σ I²``.  The overlap ratio is ``1 - step / diameter``.
+
+    Parameters
+    ----------
+    params : mapping
+        Parameters of a run; never modified.
+
+    Returns
+    -------
+    str
+        Several lines of text.
+
+    Raises
+    ------
+    ParamError, DataError, ShapeError
+        If the parameters or the data are not usable.
+    """
+    resolved = resolve(params, need=("data", "acc_voltage"))
+    with open_patterns(resolved) as source:
+        grid = _grid(resolved, source)
+        probe = initial_probe(resolved, source, grid)
+        rows = [
+            *_optics_rows(resolved, grid),
+            *_scan_rows(resolved, grid, probe),
+            *_size_rows(resolved, source, grid, probe),
+        ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _grid(params: Mapping[str, Any], source: PatternSource) -> Grid:
+    """The probe window that data, upsampling and padding make."""
+    if len(source.shape) == 2:
+        ny, nx = np.shape(params["masks"])[-2:]
+    else:
+        per_pixel, edge = params["upsample_pattern"], 2 * params["data_pad"]
+        ny, nx = (n // params["data_bin"] * per_pixel + edge for n in source.shape[1:])
+    pixel = (params["pixel_size_y_A"], params["pixel_size_x_A"])
+    return Grid((ny, nx), pixel, beam_wavelength_A(params), params["damping_cutoff_multislice"])
+
+
+def _optics_rows(params: Mapping[str, Any], grid: Grid) -> list[tuple[str, str]]:
+    ny, nx = grid.shape
+    py, px = grid.pixel_A
+    rez_y, rez_x = 1 / (ny * py), 1 / (nx * px)
+    mrad = 1e3 * grid.wavelength_A
+    rows = [
+        ("energy", f"{params['acc_voltage']} kV, wavelength {grid.wavelength_A:.6f} Å"),
+        ("pixel (y, x)", f"{py:.4f} x {px:.4f} Å"),
+        ("window (y, x)", f"{ny} x {nx} px = {ny * py:.1f} x {nx * px:.1f} Å"),
+        (
+            "detector pixel (y, x)",
+            f"{rez_y:.5f} x {rez_x:.5f} 1/Å = {rez_y * mrad:.4f} x {rez_x * mrad:.4f} mrad",
+        ),
+    ]
+    if np.ndim(params["aperture_mask"]) == 2:
+        radius = math.sqrt(np.count_nonzero(params["aperture_mask"]) / math.pi)
+        text = f"{radius:.2f} px = {radius * math.sqrt(rez_y * rez_x) * mrad:.2f} mrad"
+        rows.append(("bright-field disc radius", text))
+    return rows
+
+
+def beam_diameter_A(probe: np.ndarray, pixel_A: tuple[float, float]) -> float:
+    """Diameter in Å of the uniform disc as concentrated as the mean intensity of all modes."""
+    intensity = (np.abs(probe) ** 2).reshape(-1, *probe.shape[-2:]).sum(axis=0)
+    area = intensity.sum() ** 2 / (intensity**2).sum() * pixel_A[0] * pixel_A[1]
+    return 2 * math.sqrt(area / math.pi)
+
+
+def mean_step_A(positions_A: np.ndarray) -> float:
+    """Mean distance in Å of each position from its nearest neighbour; 0 for a single one."""
+    from scipy.spatial import cKDTree  # slow to import, and needed here only
+
+    if len(positions_A) < 2:
+        return 0.0
+    return float(cKDTree(positions_A).query(positions_A, k=2)[0][:, 1].mean())
+
+
+def _scan_rows(params: Mapping[str, Any], grid: Grid, probe: np.ndarray) -> list[tuple[str, str]]:
+    positions = initial_positions(params)[first_sequence(params)]
+    in_A = positions * np.array(grid.pixel_A)
+    extent = np.ptp(in_A, axis=0) / 10
+    step, diameter = mean_step_A(in_A), beam_diameter_A(probe, grid.pixel_A)
+    size = params["scan_size"]
+    name = f"{size[0]} x {size[1]} points" if size is not None else f"{len(positions)} points"
+    step_px = step / math.sqrt(grid.pixel_A[0] * grid.pixel_A[1])
+    return [
+        ("scan", f"{name}, mean step {step:.3f} Å = {step_px:.2f} px"),
+        ("field of view (y, x)", f"{extent[0]:.3f} x {extent[1]:.3f} nm"),
+        ("beam diameter", f"{diameter:.2f} Å"),
+        ("overlap ratio", f"{1 - step / diameter:.3f}"),
+    ]
+
+
+def _size_rows(
+    params: Mapping[str, Any], source: PatternSource, grid: Grid, probe: np.ndarray
+) -> list[tuple[str, str]]:
+    obj = params["obj"]
+    slices, modes = (params["num_slices"], 1) if obj is None else obj.shape[2:]
+    corners = np.rint(initial_positions(params)).max(axis=0).astype(int)
+    rows, columns = corners + grid.shape + int(params["extra_space_on_side_px"])
+    scenarios, probe_modes = probe.shape[:2]
+    distances = np.ravel(params["slice_distances"])
+    gaps = "-".join(f"{d:g}" for d in sorted({distances.min(), distances.max()}))
+    data_bytes = math.prod(source.shape) * source.dtype.itemsize
+    item = _COMPLEX_BYTES[params["default_dtype"]]
+    variables = int(rows) * int(columns) * slices * modes + probe.size
+    history = params["hist_length"]
+    history = history if isinstance(history, int | float) and math.isfinite(history) else 10
+    state = variables * item * (_STATE_COPIES + 2 * history)
+    per_pattern = grid.size * item * probe_modes * modes * (slices + 2)
+    return [
+        ("object", f"{rows} x {columns} px, {slices} slices of {gaps} Å, {modes} modes"),
+        ("probe", f"{probe_modes} modes, {scenarios} scenarios"),
+        ("data", f"{' x '.join(map(str, source.shape))} {source.dtype}, {_size(data_bytes)}"),
+        ("memory estimate", f"{_size(state)} state + {_size(per_pattern)} per pattern of a batch"),
+    ]
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.4g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.4g} TiB"

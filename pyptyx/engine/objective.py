@@ -1,0 +1,198 @@
+"""The objective of one epoch: terms, active variables, coordinates, projections.
+
+``fun(u)`` maps optimiser coordinates to a `Point`: coordinates -> model variables -> sum of the terms ->
+gradient, projected onto the band the state is kept in, -> coordinates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyptyx import trees
+from pyptyx.backend import Backend
+from pyptyx.engine import preconditioner
+from pyptyx.engine.setup import Reconstruction
+from pyptyx.engine.variables import (
+    UPDATE_KEYS,
+    Coordinate,
+    identity,
+    phase_at_fixed_modulus,
+    spectrum_modulus,
+    spectrum_phase,
+)
+from pyptyx.errors import NumericalError
+from pyptyx.optim.lbfgs import Point
+from pyptyx.physics.grid import clean_filter
+from pyptyx.terms.data_term import DataTerm
+
+Array = Any
+Tree = dict[str, Array]
+Filter = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is remembered with a point: unweighted Σ(I-D)² and the value of every term."""
+
+    sse: float
+    contributions: dict[str, float]
+
+
+class Objective:
+    """Sum of terms over the active variables of an epoch.
+
+    Parameters
+    ----------
+    problem : Reconstruction
+    values : mapping
+        Schedulable parameters of the epoch.
+    epoch : int
+        For error messages.
+    project : bool
+        Keep state and gradient inside the band limit of the run; without it the gradient is that of
+        the bare objective.
+
+    Attributes
+    ----------
+    active : tuple of str
+        Variables that are refined.
+    identity : tuple
+        What the curvature pairs depend on: terms, active variables, coordinates, measurements.
+    weights : tuple
+        What only the values depend on.
+    """
+
+    def __init__(
+        self, problem: Reconstruction, values: Mapping[str, Any], epoch: int, project: bool = True
+    ) -> None:
+        self._problem = problem
+        self._epoch = epoch
+        self.data: DataTerm = problem.data_term_at(values)
+        self.active = tuple(
+            name for name, key in UPDATE_KEYS.items() if values[key] and name in problem.x
+        )
+        if not problem.spec.shift:
+            self.active = tuple(name for name in self.active if name != "positions")
+        self.coordinates = {k: _coordinate(k, values, problem.backend) for k in self.active}
+        self._filters = self._make_filters(problem.params, soft=False) if project else {}
+        self._soft = self._make_filters(problem.params, soft=True)
+        self._model: Tree = problem.x
+        sequence = problem.sequence_at(values)
+        self.identity = (
+            (self.data.name,),
+            self.active,
+            tuple(c.kind for c in self.coordinates.values()),
+            sequence.tobytes(),
+        )
+        self.weights = (self.data.weight,)
+
+    def enter(self, x: Tree) -> tuple[Tree, Tree]:
+        """Project model variables at the start of an epoch; also return their coordinates."""
+        x = dict(x)
+        for name, keep in self._filters.items():
+            x[name] = keep(x[name])
+        self._model = x
+        return x, {k: c.from_model(x[k]) for k, c in self.coordinates.items()}
+
+    def to_model(self, u: Tree) -> Tree:
+        """Model variables for coordinates `u`; frozen variables keep their values."""
+        x = dict(self._model)
+        for name, coordinate in self.coordinates.items():
+            x[name] = coordinate.to_model(u[name], self._model[name])
+        return x
+
+    def fun(self, u: Tree) -> Point:
+        """Value and gradient at coordinates `u`."""
+        x = self.to_model(u)
+        g = trees.zeros_like({k: x[k] for k in self.active})
+        data = self.data.evaluate(x, g)
+        for name, keep in self._filters.items():
+            g[name] = keep(g[name])
+        for name, coordinate in self.coordinates.items():
+            g[name] = coordinate.pullback(u[name], x[name], g[name])
+        return Point(u, data.value, g, Info(data.sse, {self.data.name: data.value}))
+
+    def check(self, point: Point) -> None:
+        """Raise if value or gradient are not finite.
+
+        Raises
+        ------
+        NumericalError
+            Naming the epoch and the term or variable.
+        """
+        for term, value in point.info.contributions.items():
+            if not math.isfinite(value):
+                raise NumericalError(
+                    f"epoch {self._epoch}: the term '{term}' became {value}. Look for NaN in the data "
+                    "or the start values, or for too large a step"
+                )
+        for name, fine in trees.is_finite(point.g).items():
+            if not fine:
+                raise NumericalError(
+                    f"epoch {self._epoch}: the gradient of '{name}' is not finite. Look for NaN in the "
+                    "data or the start values"
+                )
+
+    def initial_hessian(self) -> Callable[[Tree], Tree]:
+        """Inverse of the estimated curvature in the coordinates, see `pyptyx.engine.preconditioner`."""
+        p = self._problem
+        sequence = np.concatenate(self.data.batches)
+        diagonal = preconditioner.curvatures(self._model, p.spec, p.scan, sequence, p.backend)
+        loss = preconditioner.loss_factor(p.params["algorithm"], self._model, p.backend)
+        factor = loss * max(self.data.weight, np.finfo(float).tiny)
+        for name, coordinate in self.coordinates.items():
+            if coordinate.kind == "phase":
+                diagonal[name] = diagonal[name] * np.abs(self._model[name]) ** 2
+            elif coordinate.kind != "plain":
+                diagonal[name] = _of_spectrum(coordinate, diagonal[name], self._model[name], p.backend)
+        return preconditioner.make_operator(diagonal, factor, self._soft)
+
+    def _make_filters(self, params: Mapping[str, Any], soft: bool) -> dict[str, Filter]:
+        """Low-pass of the object and the probe, for plain coordinates only.
+
+        The hard one projects state and gradient, so slopes stay exact; `smooth_rolloff` shapes steps
+        (it would wear the state away if it were applied again and again).
+        """
+        filters: dict[str, Filter] = {}
+        rolloff = params["smooth_rolloff"] if soft else 0.0
+        cutoff = params["damping_cutoff_multislice"] - params["update_extra_cut"]
+        for name, skip in (("object", params["lazy_clean"]), ("probe", False)):
+            if name in self.active and self.coordinates[name].kind == "plain" and not skip:
+                filters[name] = _clean(self._problem.x[name], cutoff, rolloff, self._problem.backend)
+        return filters
+
+
+def _clean(like: Array, cutoff: float, rolloff: float, backend: Backend) -> Filter:
+    mask = clean_filter(like.shape[-2:], cutoff, rolloff).astype(like.real.dtype)
+    mask = backend.asarray(mask)
+
+    def apply(a: Array) -> Array:
+        spectrum = backend.fft2(a)
+        spectrum *= mask
+        return backend.ifft2(spectrum, overwrite=True)
+
+    return apply
+
+
+def _coordinate(name: str, values: Mapping[str, Any], backend: Backend) -> Coordinate:
+    if name == "object" and values["phase_only_obj"]:
+        return phase_at_fixed_modulus()
+    if name == "probe" and values["tune_only_probe_abs"]:
+        return spectrum_modulus(backend)
+    if name == "probe" and values["tune_only_probe_phase"]:
+        return spectrum_phase(backend)
+    return identity()
+
+
+def _of_spectrum(coordinate: Coordinate, diagonal: Array, probe: Array, backend: Backend) -> Array:
+    """Curvature per spectral coordinate: real space divided by the number of pixels (Parseval)."""
+    per_pixel = diagonal / (probe.shape[-1] * probe.shape[-2])
+    if coordinate.kind == "spectrum modulus":
+        return per_pixel
+    power = np.abs(backend.fft2(probe)) ** 2
+    return per_pixel * (power + 1e-3 * power.max())

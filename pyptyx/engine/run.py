@@ -1,0 +1,234 @@
+"""`run`, `loss_and_gradient` and `simulate`: the three ways into the engine."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyptyx.engine.callbacks import Callback, LiveEdit, LossLogger, Progress, Saver
+from pyptyx.engine.loop import State, iterate, public_arrays
+from pyptyx.engine.objective import Objective
+from pyptyx.engine.setup import EVALUATION_NEEDS, SIMULATION_NEEDS, Reconstruction, build
+from pyptyx.engine.variables import PUBLIC_NAMES, to_public
+from pyptyx.output.files import make_folder
+from pyptyx.output.losslog import EpochRecord
+from pyptyx.params import evaluate, load_params
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Result:
+    """Outcome of a run.
+
+    Attributes
+    ----------
+    object : ndarray, (Y, X, Nz, Mo), complex
+        Transmission functions.
+    probe : ndarray, (ny, nx, Mp) or (ny, nx, Mp, Ns), complex
+        Real-space probe, centred.
+    positions : ndarray, (N, 2)
+        Top-left corners (y, x) of the windows in pixels.
+    tilts, static_background, beam_current, aberrations_array : ndarray or None
+        Where they are part of the model.
+    losses : list of EpochRecord
+        One per epoch; ``loss_after`` of the last one is the final loss.
+    stop_reason : str
+        Why the run ended.
+    folder : Path or None
+        Where the files lie.
+    pixel_size_A : tuple of float
+        (y, x) in Å.
+    slice_distances_A : tuple of float
+        Gaps between slices.
+    """
+
+    object: np.ndarray
+    probe: np.ndarray
+    positions: np.ndarray
+    losses: list[EpochRecord]
+    stop_reason: str
+    folder: Path | None
+    pixel_size_A: tuple[float, float]
+    slice_distances_A: tuple[float, ...] = ()
+    tilts: np.ndarray | None = None
+    static_background: np.ndarray | None = None
+    beam_current: np.ndarray | None = None
+    aberrations_array: np.ndarray | None = None
+    params: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def phase(self) -> np.ndarray:
+        """Phase in rad summed over slices, of the first object mode: (Y, X)."""
+        return np.angle(self.object[..., 0]).sum(axis=-1)
+
+    @property
+    def final_loss(self) -> float:
+        """Loss of the returned state."""
+        return self.losses[-1].loss_after if self.losses else float("nan")
+
+    @property
+    def evaluations(self) -> int:
+        """Loss and gradient evaluations of the whole run, the first one included."""
+        return 1 + sum(r.evaluations for r in self.losses)
+
+    def __repr__(self) -> str:
+        y, x, nz, mo = self.object.shape
+        return (
+            f"Result(object {y} x {x} px, {nz} slice(s), {mo} mode(s); probe {self.probe.shape}; "
+            f"{len(self.losses)} epochs, loss {self.final_loss:.6g}; {self.stop_reason}; "
+            f"folder {self.folder})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def run(params: Mapping[str, Any] | str | PathLike[str], callbacks: Sequence[Callback] = ()) -> Result:
+    """Reconstruct: refine object, probe and whatever else is switched on.
+
+    Parameters
+    ----------
+    params : mapping or path
+        The params dictionary (see the parameter reference), or a file or folder that `load_params`
+        reads.  It is not modified.
+    callbacks : sequence of Callback
+        Called after the built-in ones.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ParamError, ShapeError, DataError
+        If the input does not fit; all problems at once, before anything is written.
+    NumericalError
+        If the objective becomes NaN.
+    OutputError
+        If a result cannot be written; the last complete checkpoint stays.
+    """
+    given = load_params(params) if isinstance(params, str | PathLike) else params
+    with build(given) as problem:
+        folder = problem.params["output_folder"]
+        folder = Path(folder) if folder else None
+        live, progress = None, Progress(int(problem.params["print_flag"]))
+        chain: list[Callback] = [progress]
+        if folder is not None:
+            make_folder(folder)
+            live = LiveEdit(folder)
+            chain += [Saver(folder), live]
+            if problem.params["save_loss_log"]:
+                chain.append(LossLogger(folder / "loss.csv"))
+        chain += callbacks
+        return _drive(problem, folder, chain, live, progress)
+
+
+def _drive(
+    problem: Reconstruction,
+    folder: Path | None,
+    chain: Sequence[Callback],
+    live: LiveEdit | None,
+    progress: Progress,
+) -> Result:
+    records: list[EpochRecord] = []
+    last: State | None = None
+    try:
+        for callback in chain:
+            callback.start(problem)
+        for state in iterate(problem, live, progress.trial):
+            last = state
+            records.append(state.record)
+            for callback in chain:
+                callback.epoch(state)
+    finally:
+        for callback in chain:
+            callback.finish(problem, last)
+    reason = last.stop_reason if last is not None else "no epoch: epoch_prev >= epoch_max"
+    logger.info("%s", reason)
+    arrays = public_arrays(problem)
+    return Result(
+        object=arrays.pop("obj"),
+        losses=records,
+        stop_reason=reason,
+        folder=folder,
+        pixel_size_A=problem.spec.grid.pixel_A,
+        slice_distances_A=problem.spec.distances_A,
+        params=problem.params,
+        **arrays,
+    )
+
+
+def loss_and_gradient(
+    params: Mapping[str, Any], epoch: int = 0
+) -> tuple[float, float, dict[str, np.ndarray]]:
+    """Evaluate the objective at the start values, without writing anything.
+
+    With ``skip_preprocessing=True`` the arrays ``obj``, ``probe`` and ``positions`` are taken exactly as
+    given.
+
+    Parameters
+    ----------
+    params : mapping
+        The params dictionary; `output_folder` is not needed.
+    epoch : int
+        Schedules are taken at this epoch.
+
+    Returns
+    -------
+    loss : float
+        Value of the objective.
+    sse : float
+        Unweighted ``Σ(I - D)²``.
+    gradients : dict of ndarray
+        For every variable that is refined (``update_* > 0``), in its public layout, by its key:
+        ``obj, probe, positions, tilts, static_background, beam_current, aberrations_array``.
+        ``g = dL/dRe z + i dL/dIm z``, so that ``dL = Re Σ conj(g) dz``.  For ``phase_only_obj`` and the
+        probe-phase and probe-modulus modes the gradient of the phase or modulus.
+
+    Raises
+    ------
+    ParamError, ShapeError, DataError
+        If the input does not fit.
+    """
+    with build(params, need=EVALUATION_NEEDS) as problem, problem.backend.context():
+        values = evaluate(problem.params, epoch)
+        objective = Objective(problem, values, epoch, project=False)
+        x, u = objective.enter(problem.x)
+        del x
+        point = objective.fun(u)
+        gradients = {
+            PUBLIC_NAMES[k]: to_public(k, g, problem.backend) for k, g in point.g.items()
+        }
+        return point.value, point.info.sse, gradients
+
+
+def simulate(params: Mapping[str, Any], exit_waves: bool = False) -> np.ndarray:
+    """Patterns the model predicts for the start values.
+
+    Parameters
+    ----------
+    params : mapping
+        The params dictionary; no data are needed if ``probe`` is an array.
+    exit_waves : bool
+        Return the waves behind the specimen instead.
+
+    Returns
+    -------
+    ndarray
+        Patterns (N, ky, kx), zero frequency at index N//2, on the grid of the prepared data (after
+        up-sampling and cropping, with the background); or exit waves (N, ny, nx, Mp, Mo).
+    """
+    with build(params, need=SIMULATION_NEEDS) as problem:
+        values = evaluate(problem.params, int(problem.params["epoch_prev"]))
+        images = problem.data_term_at(values).simulate(problem.x, exit_waves)
+    if exit_waves:
+        return np.ascontiguousarray(images.transpose(0, 3, 4, 1, 2))
+    return np.fft.fftshift(images, axes=(-2, -1))

@@ -1,0 +1,202 @@
+"""Start values of the variables: object, positions, background, beam current, and the probe.
+
+Public layouts come in (object ``(Y, X, Nz, Mo)``, detector arrays centred), inside layouts go out
+(object ``(Mo, Nz, Y, X)``, detector arrays with zero frequency in the corner).  User arrays are
+never modified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pyptyx.constants import wavelength_A
+from pyptyx.engine.start_probe import initial_probe
+from pyptyx.errors import ParamError, Problem, ShapeError
+
+__all__ = [
+    "beam_wavelength_A",
+    "first_sequence",
+    "initial_background",
+    "initial_current",
+    "initial_object",
+    "initial_positions",
+    "initial_probe",
+]
+
+Params = Mapping[str, Any]
+
+
+def beam_wavelength_A(params: Params) -> float:
+    """Wavelength in Å: ``wavelength_A`` if given, else from ``acc_voltage`` (kV)."""
+    given = params.get("wavelength_A")
+    if given:
+        return float(given)
+    if not params.get("acc_voltage"):
+        raise ParamError(
+            Problem("acc_voltage", "the accelerating voltage in kV", "nothing", "E.g. 300.")
+        )
+    return wavelength_A(float(params["acc_voltage"]))
+
+
+def first_sequence(params: Params) -> np.ndarray | slice:
+    """Measurements used in the first epoch, as an index."""
+    sequence = params["sequence"]
+    if callable(sequence):
+        sequence = sequence(0)
+    return slice(None) if sequence is None else np.sort(np.asarray(sequence, dtype=np.int64))
+
+
+def _measured(params: Params, positions: np.ndarray) -> np.ndarray:
+    """Positions the object must cover."""
+    if params["use_full_FOV"] or len(positions) == 1:
+        return positions
+    return positions[first_sequence(params)]
+
+
+def initial_positions(params: Params) -> np.ndarray:
+    """Start positions in px, ``(N, 2)`` float64, columns (y, x), of the top-left window corner.
+
+    The smallest coordinate becomes ``extra_space_on_side_px`` along each axis, over all positions
+    or, without ``use_full_FOV``, over those of the sequence; all move together.
+    ``skip_preprocessing`` leaves them as they are.
+    """
+    positions = np.array(params["positions"], dtype=np.float64)
+    if params["skip_preprocessing"]:
+        return positions
+    smallest = _measured(params, positions).min(axis=0)
+    return positions - smallest + params["extra_space_on_side_px"]
+
+
+def initial_object(params: Params, positions_px: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+    """Start object.
+
+    No object, or a placeholder of 1 x 1 pixels, becomes as large as needed.  A given object is
+    extended where it is too small: ``extra_space_on_side_px`` rows and columns at the top and left
+    with its mean, the bottom and right with its largest modulus.  With ``skip_preprocessing`` it is
+    used exactly as given.
+
+    Parameters
+    ----------
+    params : mapping
+        Resolved parameters.
+    positions_px : ndarray (N, 2)
+        Result of `initial_positions`.
+    window : tuple of int
+        ``(ny, nx)``.
+
+    Returns
+    -------
+    ndarray (Mo, Nz, Y, X), complex128
+
+    Raises
+    ------
+    ShapeError
+        If the object is not 4-D, or must stay as given and does not cover all windows.
+    """
+    obj = params["obj"]
+    if obj is None:
+        obj = np.ones((1, 1, int(params["num_slices"]), 1))
+    if obj.ndim != 4:
+        raise ShapeError(Problem("obj", "shape (Y, X, Nz, Mo)", str(obj.shape)))
+    inside = np.ascontiguousarray(obj.transpose(3, 2, 0, 1), dtype=np.complex128)
+    corners = np.rint(_measured(params, positions_px)).astype(np.int64)
+    needed = corners.max(axis=0) + window
+    if corners.min() < 0:
+        raise ShapeError(
+            Problem("positions", "no negative coordinate", f"{corners.min()} px", "Shift them.")
+        )
+    placeholder = inside.shape[-2:] == (1, 1)
+    if params["skip_preprocessing"] and not placeholder:
+        if np.any(inside.shape[-2:] < needed):
+            raise ShapeError(
+                Problem(
+                    "obj",
+                    f"at least {needed[0]} x {needed[1]} pixels to cover all positions",
+                    f"{inside.shape[-2]} x {inside.shape[-1]}",
+                    "skip_preprocessing keeps an object as it is; without it, it is extended.",
+                )
+            )
+        return inside
+    extra = 0 if params["skip_preprocessing"] else int(params["extra_space_on_side_px"])
+    before = 0 if placeholder else extra
+    inside = _extend(inside, ((before, 0), (before, 0)), inside.mean())
+    missing = np.maximum(needed + extra - inside.shape[-2:], 0)
+    return _extend(inside, ((0, missing[0]), (0, missing[1])), np.abs(inside).max())
+
+
+def _extend(obj: np.ndarray, widths: tuple[tuple[int, int], ...], value: complex) -> np.ndarray:
+    return np.pad(obj, ((0, 0), (0, 0), *widths), constant_values=value)
+
+
+def initial_background(params: Params, window: tuple[int, int]) -> np.ndarray | None:
+    """Start value of the static background amplitude ``b``; the model adds ``b²``.
+
+    Parameters
+    ----------
+    params : mapping
+        Resolved parameters; ``static_background`` is None or 0 (none), the total number of counts
+        ``Σ b²``, or the array ``b`` itself.
+    window : tuple of int
+        ``(ny, nx)`` of the probe.
+
+    Returns
+    -------
+    ndarray or None
+        float64 on the grid of the prepared data, zero frequency in the corner (far field).
+
+    Raises
+    ------
+    ShapeError
+        If an array does not have the shape of the data grid.
+    """
+    given = params["static_background"]
+    if given is None or (np.ndim(given) == 0 and given == 0):
+        return None
+    pad, upsample = int(params["data_pad"]), int(params["upsample_pattern"])
+    edge = pad // upsample if params["use_padded_intensity"] else 0
+    inner = tuple((n - 2 * pad) // upsample for n in window)
+    if np.ndim(given) == 0:
+        background = np.pad(_random_background(params, float(given), inner), edge)
+    else:
+        background = np.array(given, dtype=np.float64)
+        expected = tuple(n + 2 * edge for n in inner)
+        if background.shape == inner != expected:
+            background = np.pad(background, edge)
+        if background.shape != expected:
+            raise ShapeError(
+                Problem("static_background", f"shape {expected}", str(background.shape))
+            )
+    return np.fft.ifftshift(background) if params["recon_type"] == "far_field" else background
+
+
+def _random_background(params: Params, counts: float, shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.default_rng(params["seed"])
+    background = 0.1 + 0.9 * rng.random(shape)
+    if params["recon_type"] == "far_field":
+        cutoff = params["damping_cutoff_multislice"]
+        radius = (cutoff if cutoff >= 0 else 2 / 3) / 2
+        fy, fx = (np.fft.fftshift(np.fft.fftfreq(n)) for n in shape)
+        background[fy[:, None] ** 2 + fx[None, :] ** 2 > radius**2] = 0.0
+    return background * np.sqrt(counts / (background**2).sum())
+
+
+def initial_current(params: Params, n_patterns: int) -> np.ndarray:
+    """Amplitude factor of each measurement, ``(N,)`` float64; ones if none is given.
+
+    Raises
+    ------
+    ShapeError
+        If there is not one value per pattern.
+    """
+    given = params["beam_current"]
+    if given is None:
+        return np.ones(n_patterns)
+    current = np.array(given, dtype=np.float64)
+    if current.shape != (n_patterns,):
+        raise ShapeError(
+            Problem("beam_current", f"shape ({n_patterns},), one per pattern", str(current.shape))
+        )
+    return current

@@ -1,0 +1,94 @@
+"""The one operation of an executor: reduce a list of items over workers, in a fixed order.
+
+Worker w of n takes the contiguous share `share(len(items), n)[w]`, starts from ``start(w)``, folds its items in
+order with ``work(w, partial, item)``, and the partial results are merged in the order of the workers.  The
+result therefore depends on the number of workers only by rounding, and for a given number not at all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from pyptyx.backend import Backend
+from pyptyx.errors import WorkerError
+
+
+class Executor(ABC):
+    """Workers, each with a backend of its own.
+
+    Attributes
+    ----------
+    backends : sequence of Backend
+        One per worker.
+    """
+
+    backends: Sequence[Backend]
+
+    @abstractmethod
+    def map_reduce(
+        self,
+        start: Callable[[int], Any],
+        work: Callable[[int, Any, Any], Any],
+        items: Sequence[Any],
+        merge: Callable[[Any, Any], Any],
+    ) -> Any:
+        """Fold `items` as described on the module's page.
+
+        Raises
+        ------
+        WorkerError
+            If a worker fails; it names worker and batch and chains the cause.
+        """
+
+    def close(self) -> None:
+        """Stop the workers."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def share(n_items: int, n_workers: int) -> list[slice]:
+    """Contiguous, balanced shares (sizes differ by at most one)."""
+    base, extra = divmod(n_items, n_workers)
+    bounds = [0]
+    for w in range(n_workers):
+        bounds.append(bounds[-1] + base + (w < extra))
+    return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def fold(
+    worker: int,
+    backend: Backend,
+    start: Callable[[int], Any],
+    work: Callable[[int, Any, Any], Any],
+    items: Sequence[Any],
+) -> Any:
+    """Fold one worker's share on its device."""
+    with backend.context():
+        partial = start(worker)
+        for i, item in enumerate(items):
+            try:
+                partial = work(worker, partial, item)
+            except Exception as error:
+                raise WorkerError(
+                    f"worker {worker} ({backend.name}) failed in its batch {i + 1} of {len(items)}, "
+                    f"{_name(item)}: {type(error).__name__}: {error}"
+                ) from error
+        backend.synchronize()
+        return partial
+
+
+def _name(item: Any) -> str:
+    """How a batch is named in an error."""
+    try:
+        return f"measurements {int(item[0])} to {int(item[-1])}"
+    except (TypeError, IndexError, ValueError):
+        return repr(item)

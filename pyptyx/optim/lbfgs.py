@@ -1,0 +1,192 @@
+"""Limited-memory BFGS over variable trees.
+
+Notation: ``s = x⁺ - x``, ``y = g⁺ - g``, ``ρ = 1/<y,s>``, direction ``d = -H g`` by the two-loop recursion with an
+initial ``H0`` from `pyptyx.optim.scaling`.  ``memory`` pairs are kept: 0 gives scaled gradient descent, 1 a
+conjugate-gradient-like method, ``inf`` all of them.
+
+References
+----------
+D. Liu, J. Nocedal, Math. Program. 45 (1989) 503;  J. Nocedal, S. Wright, Numerical Optimization, section 7.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pyptyx import trees
+from pyptyx.optim.linesearch import Phi, SearchOptions, SearchResult, weak_wolfe
+from pyptyx.optim.scaling import Preconditioned, Scaling
+
+Tree = dict[str, Any]
+
+
+@dataclass
+class Point:
+    """A point with everything that was evaluated there.
+
+    Attributes
+    ----------
+    x, g : dict of array
+        Variables and gradient.
+    value : float
+        Objective.
+    info : object
+        Whatever the objective wants to remember (sse, contributions).
+    """
+
+    x: Tree
+    value: float
+    g: Tree
+    info: Any = None
+
+
+@dataclass
+class Step:
+    """Outcome of one iteration.
+
+    Attributes
+    ----------
+    point : Point
+        The new point, or the old one if the step was rejected.
+    step, slope, new_slope : float
+        Accepted (or last tried) step and the directional derivatives before and after.
+    evaluations : int
+        Loss and gradient evaluations spent.
+    accepted : bool
+    fresh : bool
+        The direction came without any history: a rejection means that no descent is possible.
+    """
+
+    point: Point
+    step: float
+    slope: float
+    new_slope: float
+    evaluations: int
+    accepted: bool
+    fresh: bool
+
+
+Search = Callable[[Phi, float, float, float, SearchOptions], SearchResult]
+
+
+@dataclass
+class LBFGS:
+    """Optimiser state: pairs and scaling.
+
+    Attributes
+    ----------
+    memory : float
+        Number of pairs kept; may be ``inf``.
+    scaling : Scaling
+        Initial inverse Hessian.
+    search : callable
+        Line search.
+    options : SearchOptions
+    curvature : float
+        A pair is kept only if ``<y,s> > curvature |y| |s|``.
+    """
+
+    memory: float = 10
+    scaling: Scaling = field(default_factory=Preconditioned)
+    search: Search = weak_wolfe
+    options: SearchOptions = field(default_factory=SearchOptions)
+    curvature: float = 1e-10
+    _pairs: list[tuple[Tree, Tree, float]] = field(default_factory=list)
+    _fresh: bool = True
+
+    def reset(self) -> None:
+        """Drop the history."""
+        self._pairs.clear()
+        self.scaling.reset()
+        self._fresh = True
+
+    def step(
+        self,
+        fun: Callable[[Tree], Point],
+        point: Point,
+        first_step: float = 1.0,
+        watch: Callable[[float, Point, float], None] | None = None,
+    ) -> Step:
+        """One iteration from `point`.
+
+        Parameters
+        ----------
+        fun : callable
+            ``fun(x) -> Point``, value and gradient.
+        point : Point
+            Where we are.
+        first_step : float
+            First trial step, in units of the direction.
+        watch : callable, optional
+            Called as ``watch(step, trial_point, slope)`` after every evaluation.
+
+        Returns
+        -------
+        Step
+            If no step satisfies W1 the history is dropped and `point` is returned.
+        """
+        d, slope, fresh = self._descent(point.g)
+        if not slope < 0:
+            return Step(point, 0.0, slope, slope, 0, False, True)
+        trial = point
+
+        def phi(t: float) -> tuple[float, float]:
+            nonlocal trial
+            trial = fun(trees.axpy(t, d, point.x) | _fixed(point.x, d))
+            new_slope = trees.vdot(trial.g, d) if math.isfinite(trial.value) else math.nan
+            if watch is not None:
+                watch(t, trial, new_slope)
+            return trial.value, new_slope
+
+        found = self.search(phi, point.value, slope, first_step, self.options)
+        if not found.accepted:
+            self.reset()
+            return Step(point, found.step, slope, found.slope, found.evaluations, False, fresh)
+        self._learn(trees.scale(found.step, d), trees.sub(trial.g, point.g))
+        return Step(trial, found.step, slope, found.slope, found.evaluations, True, fresh)
+
+    def direction(self, g: Tree) -> Tree:
+        """``-H g`` with the present history."""
+        if self._fresh:
+            return trees.scale(-1.0, self.scaling.initial(g))
+        q = trees.copy(g)
+        alphas = []
+        for s, y, rho in reversed(self._pairs):
+            alpha = rho * trees.vdot(s, q)
+            q = trees.axpy(-alpha, y, q)
+            alphas.append(alpha)
+        r = self.scaling.apply(q)
+        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
+            r = trees.axpy(alpha - rho * trees.vdot(y, r), s, r)
+        return trees.scale(-1.0, r)
+
+    def _descent(self, g: Tree) -> tuple[Tree, float, bool]:
+        """A direction with negative slope if there is one; without history as the last resort."""
+        fresh = self._fresh
+        d = self.direction(g)
+        slope = trees.vdot(g, d)
+        if not (slope < 0 and np.isfinite(slope)) and not fresh:
+            self.reset()
+            fresh = True
+            d = self.direction(g)
+            slope = trees.vdot(g, d)
+        return d, slope, fresh
+
+    def _learn(self, s: Tree, y: Tree) -> None:
+        self._fresh = False
+        ys = trees.vdot(y, s)
+        if ys > self.curvature * trees.norm(y) * trees.norm(s):
+            self.scaling.update(s, y)
+            self._pairs.append((s, y, 1.0 / ys))
+        while len(self._pairs) > self.memory:
+            self._pairs.pop(0)
+
+
+def _fixed(x: Tree, d: Tree) -> Tree:
+    """Variables that the direction does not move."""
+    return {k: v for k, v in x.items() if k not in d}

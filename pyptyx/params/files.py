@@ -1,0 +1,218 @@
+"""Saving and loading parameters: ``params.json`` with ``params.npz``, and ``params.pkl``.
+
+The JSON document holds what can be read by eye, the NPZ archive the arrays; together they give
+every value back with its type.  The pickle holds the same as plain builtins and arrays, for scripts that
+pass its path around.  Each file appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from pyptyx import __version__
+from pyptyx.errors import DataError, Problem
+from pyptyx.params import legacy_pickle
+from pyptyx.params.codec import from_json, plain, restore_tables, to_json
+from pyptyx.params.schema import RUN
+
+FORMAT = "pyptyx-params"
+MAX_TEXT_BYTES = 64 << 20
+"""Largest JSON or TOML file that is read."""
+MAX_BINARY_BYTES = 16 << 30
+"""Largest pickle or NPZ archive that is read, and largest size of its arrays."""
+
+_STEM = "params"
+_ID = "save_id"
+_PICKLE_PROTOCOL = 4
+
+PathLike = str | os.PathLike[str]
+
+
+def save_params(path: PathLike, params: dict[str, Any], strip_dataset: bool = True) -> Path:
+    """Save parameters.
+
+    Schedules, paths and dtypes are saved as their text, callables without a text as a table over
+    the epochs.  The dictionary is not modified.
+
+    Parameters
+    ----------
+    path : path
+        A folder, which receives ``params.json``, ``params.npz`` and ``params.pkl``; or a file ending
+        in ``.json`` or ``.pkl``, whose name replaces ``params``.  Folders are created.
+    params : dict
+        The parameters.
+    strip_dataset : bool
+        Leave out `dataset`.
+
+    Returns
+    -------
+    Path
+        The JSON file.
+
+    Raises
+    ------
+    ParamError
+        With one problem for each value that cannot be saved.
+    """
+    base = _base(Path(path))
+    kept = {k: v for k, v in params.items() if not (strip_dataset and k == "dataset")}
+    content = plain(kept, _epochs(params))
+    arrays: dict[str, np.ndarray] = {}
+    document = {
+        "format": FORMAT,
+        "version": __version__,
+        _ID: uuid.uuid4().hex,
+        "params": to_json(content, arrays),
+    }
+    text = json.dumps(document, indent=1, allow_nan=False)
+    members: dict[str, Any] = {**arrays, _ID: document[_ID]}
+    base.parent.mkdir(parents=True, exist_ok=True)
+    # Arrays first: a reader that meets the new document finds the arrays that belong to it.
+    _write(base.with_suffix(".npz"), lambda file: np.savez(file, **members))
+    _write(base.with_suffix(".json"), lambda file: file.write(text.encode()))
+    portable = _without_scalars(content)
+    _write(
+        base.with_suffix(".pkl"),
+        lambda file: pickle.dump(portable, file, protocol=_PICKLE_PROTOCOL),
+    )
+    return base.with_suffix(".json")
+
+
+def load_params(path: PathLike) -> dict[str, Any]:
+    """Load saved parameters.
+
+    Parameters
+    ----------
+    path : path
+        A folder (its ``params.json``, or else its ``params.pkl``), or one of these files.  Pickles
+        of PyPty are read too; names outside a short list are refused.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, too large or not made of plain parameters.
+    """
+    path = Path(path)
+    if path.is_dir():
+        json_file = path / f"{_STEM}.json"
+        path = json_file if json_file.exists() else path / f"{_STEM}.pkl"
+    _require_file(path, MAX_BINARY_BYTES if path.suffix == ".pkl" else MAX_TEXT_BYTES)
+    if path.suffix == ".pkl":
+        return restore_tables(legacy_pickle.load(path))
+    if path.suffix != ".json":
+        got = path.suffix or "no ending"
+        raise DataError(Problem(str(path), "a folder, .json or .pkl file", got))
+    document = read_json(path)
+    if document.get("format") != FORMAT:
+        remedy = "Load a preset written by hand with load_preset"
+        raise DataError(Problem(str(path), "parameters saved by pyptyx", "another file", remedy))
+    return decode(document, path)
+
+
+def decode(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The parameters of a JSON document written by `save_params` to `path`."""
+    arrays = _read_arrays(path.with_suffix(".npz"), document.get(_ID))
+    params = from_json(document.get("params"), arrays)
+    if not isinstance(params, dict):
+        got = type(params).__name__
+        raise DataError(Problem(str(path), "a table of parameters", got))
+    return restore_tables(params)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file as a dict; DataError if it is missing, damaged or too large."""
+    _require_file(path, MAX_TEXT_BYTES)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(document, dict):
+        got = type(document).__name__
+        raise DataError(Problem(str(path), "a JSON object", got))
+    return document
+
+
+def read_text(path: Path) -> str:
+    """A text file; DataError if it is missing, not UTF-8 or too large."""
+    _require_file(path, MAX_TEXT_BYTES)
+    try:
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """The error for a file that cannot be read."""
+    got = f"{type(error).__name__}: {error}"
+    return DataError(Problem(str(path), "a complete file", got, "Save it again"))
+
+
+def _require_file(path: Path, max_bytes: int) -> None:
+    if not path.is_file():
+        raise DataError(Problem(str(path), "a file", "no such file", "Check the path"))
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise DataError(Problem(str(path), f"at most {max_bytes} bytes", f"{size} bytes"))
+
+
+def _base(path: Path) -> Path:
+    """The path of the JSON file, next to which the others lie."""
+    return path if path.suffix in (".json", ".pkl") else path / f"{_STEM}.json"
+
+
+def _epochs(params: dict[str, Any]) -> int:
+    """Epochs 0 to epoch_max, the span of a table."""
+    epoch_max = params.get("epoch_max", RUN["epoch_max"].default)
+    return int(RUN["epoch_max"].kind.convert(epoch_max)) + 1
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _without_scalars(value: Any) -> Any:
+    """NumPy scalars as Python scalars, for readers without NumPy's pickle names."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return type(value)(_without_scalars(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _without_scalars(item) for key, item in value.items()}
+    return value
+
+
+def _read_arrays(path: Path, save_id: Any) -> dict[str, np.ndarray]:
+    _require_file(path, MAX_BINARY_BYTES)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BINARY_BYTES:
+            expected = f"at most {MAX_BINARY_BYTES} bytes of arrays"
+            raise DataError(Problem(str(path), expected, f"{size} bytes"))
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
+    except Exception as error:  # damaged archives raise nearly anything
+        raise damaged(path, error) from error
+    found = arrays.pop(_ID, None)
+    if found is None or str(found) != save_id:
+        remedy = "A run may be saving just now; load again"
+        expected = "the arrays saved together with the JSON file"
+        raise DataError(Problem(str(path), expected, "those of another save", remedy))
+    return arrays

@@ -1,0 +1,147 @@
+"""One row of the parameter tables: everything the package knows about one key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pyptyx.params.kinds import FINITE, Bounds, Kind, Mismatch, describe
+from pyptyx.params.schedule import is_schedule_text, parse
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key of a params dictionary.
+
+    Attributes
+    ----------
+    name : str
+        The key.
+    default : object
+        Value used when the key is absent; it satisfies the row itself.
+    kind : Kind
+        Type checker and converter.
+    doc : str
+        One sentence for the user.
+    unit : str
+        Unit of the value, ``"-"`` if it has none.
+    bounds : Bounds
+        Interval for every number of the value.
+    choices : tuple
+        Allowed strings (or integers); values of another type are not restricted by them.
+    schedulable : bool
+        Whether a callable of the epoch or a ``"lambda x: ..."`` string is accepted.
+    nullable : bool
+        Whether None is accepted; always true where None is the default.
+    group, scope : str
+        Heading in the reference, and the dictionary the key belongs to: ``"run"``,
+        ``"experiment"``, ``"both"`` or ``"info"`` (metadata without effect).
+    """
+
+    name: str
+    default: Any
+    kind: Kind
+    doc: str
+    unit: str = "-"
+    bounds: Bounds = FINITE
+    choices: tuple[Any, ...] = ()
+    schedulable: bool = False
+    nullable: bool = False
+    group: str = ""
+    scope: str = ""
+
+    @property
+    def accepts_none(self) -> bool:
+        """Whether None is a value of this key."""
+        return self.nullable or self.default is None
+
+    @property
+    def expected(self) -> str:
+        """What is expected, as a phrase: kind, bounds, choices, None, schedule."""
+        parts = [self.kind.label]
+        if self.bounds != FINITE:
+            parts.append(f"in {self.bounds}")
+        if self.choices:
+            parts.append(f"(one of {', '.join(map(repr, self.choices))})")
+        if self.accepts_none:
+            parts.append("or None")
+        if self.schedulable:
+            parts.append("or a schedule of the epoch")
+        return " ".join(parts)
+
+    def convert(self, value: Any) -> Any:
+        """The value in its normal form; a schedule string becomes a `Schedule`.
+
+        Raises
+        ------
+        Mismatch
+            If the value does not satisfy the row.
+        ParamError
+            If a schedule string is outside the grammar.
+        """
+        if self.schedulable and is_schedule_text(value):
+            return parse(value, self.name)
+        if self.schedulable and callable(value):
+            return self._checked_callable(value)
+        return self.convert_constant(value)
+
+    def convert_constant(self, value: Any) -> Any:
+        """As `convert` for a value that is no schedule, for example the result of one."""
+        if value is None:
+            if self.accepts_none:
+                return None
+            raise Mismatch(self.expected, "None")
+        try:
+            converted = self.kind.convert(value)
+        except Mismatch as mismatch:
+            raise Mismatch(self.expected, mismatch.got) from None
+        self._check_choice(converted)
+        self._check_bounds(converted)
+        return converted
+
+    def default_value(self) -> Any:
+        """The default in its normal form; arrays are new at every call."""
+        return None if self.default is None else self.kind.convert(self.default)
+
+    def _checked_callable(self, value: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            inspect.signature(value).bind(0)
+        except TypeError:
+            raise Mismatch(self.expected, "a callable that cannot take one argument") from None
+        except ValueError:
+            return value  # built-in functions may have no signature
+        return value
+
+    def _check_choice(self, value: Any) -> None:
+        restricted = self.choices and isinstance(value, type(self.choices[0]))
+        if restricted and value not in self.choices:
+            raise Mismatch(self.expected, describe(value))
+
+    def _check_bounds(self, value: Any) -> None:
+        numbers = _numbers(value)
+        if numbers is not None and not self.bounds.contain(numbers):
+            got = describe(value) if not isinstance(value, np.ndarray) else _range_of(value)
+            raise Mismatch(self.expected, got)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """The real numbers of a value, or None if it holds no numbers or complex ones."""
+    if isinstance(value, np.ndarray):
+        return value if value.dtype.kind in "iuf" else None
+    items = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(i, int | float) and not isinstance(i, bool) for i in items):
+        return np.array(items, dtype=object)  # object: an integer of any size compares exactly
+    return None
+
+
+def _range_of(a: np.ndarray) -> str:
+    return f"values from {a.min():g} to {a.max():g}"
+
+
+def table(group: str, scope: str, *rows: Row) -> tuple[Row, ...]:
+    """Rows under one heading of the reference."""
+    return tuple(replace(row, group=group, scope=scope) for row in rows)

@@ -1,0 +1,117 @@
+"""Sampling of the probe window: frequencies, coordinates and band limit.
+
+Notation: ``f`` in cycles per pixel, ``q = f / pixel`` in 1/Å (no 2π), zero frequency in the corner.
+The band limit follows PyPty: ``q² <= (cutoff · max(q_x))²`` where ``max(q_x)`` is the largest *positive*
+FFT frequency.  For windows that are not square the smaller of the two axes counts, otherwise the
+circle would leave the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A probe window.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(ny, nx)``.
+    pixel_A : tuple of float
+        ``(y, x)`` pixel size in Å.
+    wavelength_A : float
+        Wavelength in Å.
+    cutoff : float
+        Band limit as a fraction of the largest positive frequency; negative means 2/3.
+    """
+
+    shape: tuple[int, int]
+    pixel_A: tuple[float, float]
+    wavelength_A: float
+    cutoff: float = 2 / 3
+
+    @cached_property
+    def f_y(self) -> np.ndarray:
+        """Frequencies along y in cycles per pixel, shape (ny,)."""
+        return np.fft.fftfreq(self.shape[0])
+
+    @cached_property
+    def f_x(self) -> np.ndarray:
+        """Frequencies along x in cycles per pixel, shape (nx,)."""
+        return np.fft.fftfreq(self.shape[1])
+
+    @cached_property
+    def q_y(self) -> np.ndarray:
+        """Frequencies along y in 1/Å, shape (ny,)."""
+        return np.fft.fftfreq(self.shape[0], self.pixel_A[0])
+
+    @cached_property
+    def q_x(self) -> np.ndarray:
+        """Frequencies along x in 1/Å, shape (nx,)."""
+        return np.fft.fftfreq(self.shape[1], self.pixel_A[1])
+
+    @cached_property
+    def q2(self) -> np.ndarray:
+        """``q_y² + q_x²`` in 1/Å², shape (ny, nx)."""
+        return self.q_x[None, :] ** 2 + self.q_y[:, None] ** 2
+
+    @cached_property
+    def y_A(self) -> np.ndarray:
+        """Real-space coordinate along y in Å, zero at pixel ny//2, shape (ny,)."""
+        return (np.arange(self.shape[0]) - self.shape[0] // 2) * self.pixel_A[0]
+
+    @cached_property
+    def x_A(self) -> np.ndarray:
+        """Real-space coordinate along x in Å, zero at pixel nx//2, shape (nx,)."""
+        return (np.arange(self.shape[1]) - self.shape[1] // 2) * self.pixel_A[1]
+
+    @property
+    def size(self) -> int:
+        """Number of pixels ``N = ny nx``."""
+        return self.shape[0] * self.shape[1]
+
+    @cached_property
+    def q_limit(self) -> float:
+        """Radius of the band limit in 1/Å."""
+        cutoff = self.cutoff if self.cutoff >= 0 else 2 / 3
+        edge = self.q_x.max()
+        if self.shape[0] != self.shape[1]:
+            edge = min(edge, self.q_y.max())
+        return float(edge * cutoff)
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Band limit M, boolean, shape (ny, nx), zero frequency in the corner."""
+        return self.q2 <= self.q_limit**2
+
+
+def disc_mask(shape: tuple[int, int], pixel_A: tuple[float, float], q_limit: float) -> np.ndarray:
+    """Boolean disc ``q² <= q_limit²`` on a grid of any shape, zero frequency in the corner."""
+    q_y, q_x = np.fft.fftfreq(shape[0], pixel_A[0]), np.fft.fftfreq(shape[1], pixel_A[1])
+    return q_x[None, :] ** 2 + q_y[:, None] ** 2 <= q_limit**2
+
+
+def clean_filter(shape: tuple[int, int], cutoff: float, rolloff: float = 0.0) -> np.ndarray:
+    """Low-pass of PyPty's "clean" operation, in cycles per pixel of the array's own grid.
+
+    ``1`` for ``ρ = f_x² + f_y² <= (cutoff/2)²``; with a roll-off ``w`` and ``ρ₀ = ((cutoff-w)/2)²`` the
+    factor ``½(1 + cos(π (ρ-ρ₀) / ((cutoff/2)² - ρ₀)))`` between ``ρ₀`` and the edge.
+
+    Returns
+    -------
+    ndarray of float64, shape (ny, nx), zero frequency in the corner.
+    """
+    f_y, f_x = np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1])
+    rho = f_x[None, :] ** 2 + f_y[:, None] ** 2
+    edge = (cutoff / 2) ** 2
+    out = (rho <= edge).astype(np.float64)
+    if rolloff:
+        start = (max(cutoff - rolloff, 0.0) / 2) ** 2
+        soft = (rho > start) & (rho <= edge)
+        out[soft] *= 0.5 * (1 + np.cos(np.pi * (rho[soft] - start) / (edge - start)))
+    return out

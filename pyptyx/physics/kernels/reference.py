@@ -1,0 +1,114 @@
+"""Reference kernels in plain array code: they run on NumPy and on CuPy arrays and define the results.
+
+Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.  Real scale factors act on
+the real and imaginary planes separately: multiplying a complex array by a real one in NumPy first
+converts the real one, which doubles the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+def mul_conj(a: Array, b: Array) -> Array:
+    """``conj(a) · b`` with broadcasting."""
+    if a.size < b.size:
+        return a.conj() * b
+    out = np.conjugate(a)
+    if out.shape == np.broadcast_shapes(a.shape, b.shape):
+        out *= b
+        return out
+    return out * b
+
+
+def imag_inner(a: Array, b: Array) -> Array:
+    """``Im(conj(a) · b)`` summed over all axes between the first and the last two: (B, ny, nx)."""
+    v = a.real * b.imag - a.imag * b.real
+    return v.sum(axis=tuple(range(1, v.ndim - 2))) if v.ndim > 3 else v
+
+
+def mean_intensity(wave: Array) -> Array:
+    """Mean of ``|wave|²`` over both mode axes, (B, ny, nx)."""
+    n_modes = wave.shape[1] * wave.shape[2]
+    planes = wave.view(wave.real.dtype).reshape(*wave.shape, 2)
+    squares = planes * planes
+    if n_modes > 1:
+        squares = squares.sum(axis=(1, 2))
+        squares *= squares.dtype.type(1 / n_modes)
+        return squares[..., 0] + squares[..., 1]
+    return squares[:, 0, 0, ..., 0] + squares[:, 0, 0, ..., 1]
+
+
+def scale_wave(wave: Array, factor: Array) -> Array:
+    """``wave · factor`` in place, with a real factor (B, ny, nx) common to all modes."""
+    f = factor[:, None, None]
+    np.multiply(wave.real, f, out=wave.real)
+    np.multiply(wave.imag, f, out=wave.imag)
+    return wave
+
+
+def gather(obj: Array, corners: np.ndarray, window: tuple[int, int]) -> Array:
+    """Windows of `obj` (..., Y, X) at integer `corners` (B, 2): (B, ..., ny, nx)."""
+    ny, nx = window
+    out = np.empty_like(obj, shape=(len(corners), *obj.shape[:-2], ny, nx))
+    for b, (y, x) in enumerate(corners.tolist()):
+        out[b] = obj[..., y : y + ny, x : x + nx]
+    return out
+
+
+def scatter_add(target: Array, corners: np.ndarray, patches: Array) -> None:
+    """Adjoint of `gather`: add `patches` (B, ..., ny, nx) into `target` (..., Y, X), in batch order."""
+    ny, nx = patches.shape[-2:]
+    for b, (y, x) in enumerate(corners.tolist()):
+        target[..., y : y + ny, x : x + nx] += patches[b]
+
+
+def pattern_sums(a: Array) -> Array:
+    """Sum over (ny, nx) per pattern in float64; rows are summed in the working precision first."""
+    return a.sum(axis=-1).sum(axis=-1, dtype=np.float64)
+
+
+def lsq_sqrt(intensity: Array, data: Array) -> tuple[Array, Array]:
+    """Amplitude loss ``Σ(√I - √D)²`` per pattern and ``dℓ/dI = (√I - √D)/√I`` (``-√D`` where I = 0)."""
+    amplitude = np.sqrt(intensity)
+    residual = amplitude - np.sqrt(data)
+    value = pattern_sums(residual * residual)
+    amplitude[amplitude == 0] = 1
+    residual /= amplitude
+    return value, residual
+
+
+def ml(intensity: Array, data: Array) -> tuple[Array, Array]:
+    """Poisson likelihood ``Σ I - D ln I`` per pattern and ``(I - D)/I``; where I = 0: 0 and ``-D``."""
+    safe = intensity + (intensity == 0)
+    value = pattern_sums(intensity - data * np.log(safe))
+    derivative = intensity - data
+    derivative /= safe
+    return value, derivative
+
+
+def lsq(intensity: Array, data: Array) -> tuple[Array, Array]:
+    """Intensity loss ``Σ(I - D)²`` per pattern and ``2(I - D)``."""
+    residual = intensity - data
+    value = pattern_sums(residual * residual)
+    residual *= 2
+    return value, residual
+
+
+def lsq_sqrt_2(intensity: Array, data: Array) -> tuple[Array, Array]:
+    """``Σ ½(I - D)²/D`` where D > 0.5, else ``I``; derivative ``I/D - 1``, else 1 (PyPty's threshold)."""
+    counted = data > 0.5
+    safe = np.where(counted, data, data.dtype.type(1))
+    residual = intensity - data
+    derivative = residual / safe
+    value = pattern_sums(np.where(counted, 0.5 * residual * derivative, intensity))
+    derivative[~counted] = 1
+    return value, derivative
+
+
+LOSSES = {"lsq_sqrt": lsq_sqrt, "ml": ml, "lsq": lsq, "lsq_sqrt_2": lsq_sqrt_2}
+"""Data terms by the name of the parameter ``algorithm``."""

@@ -1,0 +1,256 @@
+"""The forward model: the order of the stages, on one page.
+
+    object ── patches ─────────────┐
+    probe ── scenario, current, phase plate, aberrations, tilt before, shift ── multislice ──
+        ── tilt after ── detector ── crop, bin, background ── intensity I
+
+A `ForwardModel` holds constants on one device and no state.  It works on an *effective* state that
+`prepare` makes once per evaluation (object band-limited as a whole, probe spectrum), accumulates gradients
+with respect to that state batch by batch, and `finish` takes them back to the variables.  Everything between
+`prepare` and `finish` is a chain of stages, each defined beside its adjoint in its own module.
+
+Gradients: ``g = dL/dRe z + i dL/dIm z``.  The gradient of the probe is the one along band-limited changes
+(projected onto M, as in PyPty).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pyptyx.backend import Backend
+from pyptyx.physics.detector import DetectorGeometry, FarField
+from pyptyx.physics.grid import Grid, disc_mask
+from pyptyx.physics.multislice import Multislice
+from pyptyx.physics.optics import aberration_basis
+from pyptyx.physics.patches import band_limit, patches, patches_vjp
+from pyptyx.physics.probe import Illumination, ProbeStage
+from pyptyx.physics.tilt import AFTER, BEFORE, INSIDE, TiltPlan, ramp, ramp_factor, ramp_vjp
+
+Array = Any
+Tree = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the model is made of; numbers only.
+
+    Attributes
+    ----------
+    grid : Grid
+        Probe window.
+    distances_A : tuple of float
+        The Nz - 1 gaps between slices in Å.
+    tilt : TiltPlan
+        Which tilts enter.
+    shift : bool
+        Whether fractions of a pixel move the probe.
+    num_aberrations : int
+        Coefficients per local aberration row; 0 switches them off.
+    plates : bool
+        Whether phase plates multiply the probe spectrum.
+    geometry : DetectorGeometry
+        Model to data pixels.
+    patch_band_limit : bool
+        Band-limit every window in every evaluation instead of the object once.
+    dtype : numpy dtype
+        Complex working type.
+    """
+
+    grid: Grid
+    distances_A: tuple[float, ...] = ()
+    tilt: TiltPlan = TiltPlan()
+    shift: bool = True
+    num_aberrations: int = 0
+    plates: bool = False
+    geometry: DetectorGeometry = DetectorGeometry()
+    patch_band_limit: bool = False
+    dtype: Any = np.complex64
+
+    @property
+    def probe_as_spectrum(self) -> bool:
+        """Whether the probe enters through its spectrum."""
+        return ProbeStage.uses_spectrum(
+            self.plates, self.num_aberrations > 0, self.tilt.before, self.shift
+        )
+
+
+@dataclass
+class Batch:
+    """The measurements of one batch.
+
+    Attributes
+    ----------
+    indices : ndarray of int, (B,)
+        Rows of the per-measurement variables.
+    corners : ndarray of int, (B, 2)
+        Top-left corners of the windows.
+    scenario, aberration_row : ndarray of int, (B,), or None
+        Rows of the probe scenarios and of the aberration table.
+    plate : array, (B or 1, ny, nx), or None
+        Phase plates, zero frequency in the corner.
+    """
+
+    indices: np.ndarray
+    corners: np.ndarray
+    scenario: np.ndarray | None = None
+    aberration_row: np.ndarray | None = None
+    plate: np.ndarray | None = None
+
+
+@dataclass
+class _Saved:
+    batch: Batch
+    patches: Any = None
+    probe: Any = None
+    multislice: Any = None
+    ramp: Any = None
+    detector: Any = None
+    exit_mask: bool = False
+    background: Array | None = field(default=None)
+
+
+class ForwardModel:
+    """The chain of stages on one device (see the module's page)."""
+
+    def __init__(self, spec: ModelSpec, backend: Backend) -> None:
+        self.spec = spec
+        self.backend = backend
+        grid, dtype = spec.grid, spec.dtype
+        real = np.empty(0, dtype).real.dtype
+        basis = None
+        if spec.num_aberrations:
+            basis = aberration_basis(
+                grid.q_y[:, None], grid.q_x[None, :], grid.wavelength_A, spec.num_aberrations
+            )
+        self._mask = backend.asarray(grid.mask.astype(real))
+        self._probe = ProbeStage(grid, basis, backend, dtype)
+        self._multislice = Multislice(grid, spec.distances_A, backend, dtype)
+        self._ramp = ramp_factor(grid, backend, dtype)
+        self._detector = FarField(grid, spec.geometry, backend, dtype)
+
+    # -- once per evaluation -------------------------------------------------------------------
+
+    def prepare(self, x: Tree) -> Tree:
+        """Effective state of the variables `x`: what the batches read."""
+        state = dict(x)
+        if not self.spec.patch_band_limit:
+            state["object"] = band_limit(x["object"], self._object_mask(x["object"]), self.backend)
+        if self.spec.probe_as_spectrum:
+            state["probe"] = self.backend.fft2(x["probe"])
+        return state
+
+    def finish(self, acc: Tree) -> Tree:
+        """Gradients of the variables from accumulated gradients of the effective state."""
+        out = dict(acc)
+        if "object" in acc and not self.spec.patch_band_limit:
+            out["object"] = band_limit(acc["object"], self._object_mask(acc["object"]), self.backend)
+        if "probe" in acc:
+            spectrum = acc["probe"] if self.spec.probe_as_spectrum else self.backend.fft2(acc["probe"])
+            out["probe"] = self.backend.ifft2(spectrum * self._mask, overwrite=True)
+        return out
+
+    # -- once per batch ------------------------------------------------------------------------
+
+    def forward(self, state: Tree, batch: Batch) -> tuple[Array, _Saved]:
+        """Intensities (B, ky, kx) on the data grid, zero frequency in the corner."""
+        saved = _Saved(batch, background=state.get("background"))
+        exit_wave = self._exit_wave(state, batch, saved)
+        intensity, saved.detector = self._detector.forward(exit_wave)
+        return self._detector.to_data(intensity, saved.background), saved
+
+    def exit_waves(self, state: Tree, batch: Batch) -> Array:
+        """Exit waves (B, Mp, Mo, ny, nx) in front of the detector."""
+        return self._exit_wave(state, batch, _Saved(batch))
+
+    def vjp(self, saved: _Saved, g: Array, acc: Tree) -> None:
+        """Add the gradients for ``g = dL/dI`` (B, ky, kx) into `acc`; its keys say what is wanted."""
+        spec, rows = self.spec, saved.batch.indices
+        g, g_background = self._detector.to_data_vjp(g, saved.background, "background" in acc)
+        if g_background is not None:
+            acc["background"] += g_background
+        wave = self._detector.vjp(saved.detector, g)
+        g_tilts = np.zeros((len(rows), 6)) if "tilts" in acc else None
+        if saved.ramp is not None:
+            wave, g_after = ramp_vjp(saved.ramp, wave, None if g_tilts is None else self._ramp)
+            if g_tilts is not None:
+                g_tilts[:, AFTER] = g_after
+        if saved.exit_mask:
+            wave = band_limit(wave, self._mask, self.backend)
+        wants_inside = g_tilts is not None and spec.tilt.inside
+        wave, g_patches, g_inside = self._multislice.vjp(
+            saved.multislice, wave, "object" in acc, wants_inside
+        )
+        if g_patches is not None:
+            patches_vjp(saved.patches, g_patches, self._patch_mask, acc["object"], self.backend)
+        names = {"current", "aberrations"} & acc.keys()
+        names |= {"shift"} if "positions" in acc else set()
+        names |= {"tilt"} if g_tilts is not None and spec.tilt.before else set()
+        if not names and "probe" not in acc:
+            grads = {}
+        else:
+            grads = self._probe.vjp(saved.probe, wave, acc.get("probe"), names)
+        if g_tilts is not None:
+            if g_inside is not None:
+                g_tilts[:, INSIDE] = g_inside
+            if "tilt" in grads:
+                g_tilts[:, BEFORE] = grads["tilt"]
+            _add_rows(acc["tilts"], rows, g_tilts)
+        if "shift" in grads:
+            _add_rows(acc["positions"], rows, grads["shift"])
+        if "current" in grads:
+            acc["current"][rows] += grads["current"]
+        if "aberrations" in grads:
+            np.add.at(acc["aberrations"], saved.batch.aberration_row, grads["aberrations"])
+
+    def _exit_wave(self, state: Tree, batch: Batch, saved: _Saved) -> Array:
+        spec, rows = self.spec, batch.indices
+        tilts = _rows(state["tilts"], rows) if "tilts" in state else None
+        windows, saved.patches = patches(
+            state["object"], batch.corners, spec.grid.shape, self._patch_mask, self.backend
+        )
+        light = Illumination(
+            scenario=batch.scenario,
+            current=state["current"][rows] if "current" in state else None,
+            plate=batch.plate if spec.plates else None,
+            aberrations=state["aberrations"][batch.aberration_row] if spec.num_aberrations else None,
+            tilt=tilts[:, BEFORE] if spec.tilt.before else None,
+            shift=_rows(state["positions"], rows) - batch.corners if spec.shift else None,
+        )
+        probe = state["probe"]
+        wave, saved.probe = self._probe.forward(probe, probe, light)
+        wave, saved.multislice = self._multislice.forward(
+            wave, windows, tilts[:, INSIDE] if spec.tilt.inside else None
+        )
+        if spec.tilt.after:
+            saved.exit_mask = windows.shape[2] == 1
+            if saved.exit_mask:
+                wave = band_limit(wave, self._mask, self.backend)
+            wave, saved.ramp = ramp(wave, self._ramp.factor(tilts[:, AFTER]))
+            # The detector overwrites its input, the adjoint of the ramp still needs it.
+            wave = wave.copy()
+        return wave
+
+    @property
+    def _patch_mask(self) -> Array | None:
+        return self._mask if self.spec.patch_band_limit else None
+
+    def _object_mask(self, obj: Array) -> Array:
+        grid = self.spec.grid
+        mask = disc_mask(obj.shape[-2:], grid.pixel_A, grid.q_limit)
+        return self.backend.asarray(mask.astype(obj.real.dtype))
+
+
+def _rows(a: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of a per-measurement table; a single row serves all."""
+    return np.broadcast_to(a, (len(rows), a.shape[1])) if len(a) == 1 else a[rows]
+
+
+def _add_rows(target: np.ndarray, rows: np.ndarray, g: np.ndarray) -> None:
+    """Adjoint of `_rows`."""
+    if len(target) == 1:
+        target[0] += g.sum(axis=0)
+    else:
+        target[rows] += g

@@ -1,0 +1,260 @@
+"""The command line: what it hands on, what it prints, and its exit codes."""
+
+import logging
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import pyptyx.params
+from pyptyx import cli, demo
+from pyptyx.errors import DataError, NumericalError, ParamError, Problem
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Stand-ins for the layers below, which record what they receive."""
+    seen = SimpleNamespace(
+        experiment={"acc_voltage": 80}, preset={"epoch_max": 7, "obj": "ones"}, file=None, ran=None
+    )
+    losses = [{"epoch": 0, "loss": 12.5}, {"epoch": 1, "loss": 3.25}]
+    seen.result = SimpleNamespace(losses=losses, stop_reason="epoch_max reached", folder=None)
+
+    def load_run_file(path):
+        seen.file = path
+        return dict(seen.experiment), dict(seen.preset)
+
+    def append_exp_params(experiment, preset):
+        return {**preset, **experiment, "appended": True}
+
+    def run(params):
+        seen.ran = params
+        return seen.result
+
+    def module(name, **members):
+        fake = ModuleType(name)
+        fake.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, name, fake)
+
+    monkeypatch.setattr(pyptyx.params, "load_run_file", load_run_file, raising=False)
+    monkeypatch.setattr(pyptyx.params, "resolve", lambda p, **_: p, raising=False)
+    module("pyptyx.engine.experiment", append_exp_params=append_exp_params)
+    module("pyptyx.engine.describe", describe=lambda p: f"described {sorted(p)}")
+    module("pyptyx.iterative", run=run)
+    return seen
+
+
+def test_run_appends_the_experiment_and_reports(pieces, capsys):
+    assert cli.main(["run", "some.toml"]) == 0
+    assert str(pieces.file) == "some.toml"
+    assert pieces.ran == {"acc_voltage": 80, "epoch_max": 7, "obj": "ones", "appended": True}
+    out = capsys.readouterr().out
+    assert "epochs    2, loss 12.5 -> 3.25" in out
+    assert "epoch_max reached" in out
+    assert "not saved" in out
+
+
+def test_run_of_parameters_alone_appends_nothing(pieces):
+    pieces.experiment = {}
+    assert cli.main(["run", "some.toml", "--output", "here"]) == 0
+    assert pieces.ran == {"epoch_max": 7, "obj": "ones", "output_folder": "here"}
+
+
+def test_output_wins_over_the_file(pieces):
+    pieces.experiment["output_folder"] = "there"
+    cli.main(["run", "some.toml", "--output", "here"])
+    assert pieces.ran["output_folder"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("epoch_max=50", "epoch_max", 50),
+        ("hist_length=2.5e1", "hist_length", 25.0),
+        ("scan_size=[3, 4]", "scan_size", [3, 4]),
+        ("plot=True", "plot", True),
+        ("probe=None", "probe", None),
+        ("update_probe=lambda epoch: epoch >= 3", "update_probe", "lambda epoch: epoch >= 3"),
+        ("data_path=a/b=c.h5", "data_path", "a/b=c.h5"),
+        ("preset.epoch_max=9", "epoch_max", 9),
+    ],
+)
+def test_set_changes_one_parameter(pieces, text, key, value):
+    assert cli.main(["run", "some.toml", "--set", text]) == 0
+    assert pieces.ran[key] == value
+
+
+def test_set_reaches_the_experiment(pieces):
+    cli.main(["run", "f.toml", "--set", "experiment.acc_voltage=300", "--set", "epoch_max=1"])
+    assert pieces.ran["acc_voltage"] == 300
+    assert pieces.ran["epoch_max"] == 1
+
+
+@pytest.mark.parametrize("text", ["epoch_max", "=3", "detector.size=3"])
+def test_a_setting_that_is_none_is_refused(pieces, capsys, text):
+    assert cli.main(["run", "some.toml", "--set", text]) == 2
+    assert "--set" in capsys.readouterr().err
+    assert pieces.ran is None
+
+
+def test_validate_describes(pieces, capsys):
+    assert cli.main(["validate", "some.toml"]) == 0
+    assert capsys.readouterr().out.startswith("described [")
+    assert pieces.ran is None
+
+
+def test_validate_checks_the_folder_without_making_it(pieces, monkeypatch):
+    seen = []
+    append = sys.modules["pyptyx.engine.experiment"].append_exp_params
+
+    def watch(experiment, preset):
+        assert experiment["output_folder"] is None
+        assert preset["output_folder"] is None
+        return append(experiment, preset)
+
+    monkeypatch.setattr(sys.modules["pyptyx.engine.experiment"], "append_exp_params", watch)
+    monkeypatch.setattr(pyptyx.params, "resolve", lambda p, **_: seen.append(p["output_folder"]))
+    assert cli.main(["validate", "f.toml", "--set", "experiment.output_folder=results"]) == 0
+    assert cli.main(["validate", "f.toml"]) == 0
+    pieces.experiment = {}
+    assert cli.main(["validate", "f.toml", "--set", "output_folder=here"]) == 0
+    assert seen == ["results", "", "here"]
+
+
+def test_validate_reports_the_problems_of_both_checks_once(pieces, capsys, monkeypatch):
+    shared = Problem("acc_voltage", "a voltage", "none")
+
+    def append(experiment, preset):
+        raise ParamError([shared, Problem("scan_step_A", "a step", "none")])
+
+    def resolve(params, **_):
+        raise ParamError([shared, Problem("epoch_max", "a number", "'x'")])
+
+    monkeypatch.setattr(sys.modules["pyptyx.engine.experiment"], "append_exp_params", append)
+    monkeypatch.setattr(pyptyx.params, "resolve", resolve)
+    assert cli.main(["validate", "some.toml"]) == 2
+    err = capsys.readouterr().err
+    assert "3 problems" in err
+    assert all(err.count(key) == 1 for key in ("acc_voltage", "scan_step_A", "epoch_max"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ParamError(Problem("seed", "an int", "'a'")), NumericalError("loss became nan in epoch 3")],
+)
+def test_user_errors_are_one_message(pieces, capsys, monkeypatch, error):
+    def fail(params):
+        raise error
+
+    monkeypatch.setattr(sys.modules["pyptyx.iterative"], "run", fail)
+    assert cli.main(["run", "some.toml"]) == 2
+    err = capsys.readouterr().err
+    assert str(error) in err
+    assert "Traceback" not in err
+    assert cli.main(["-v", "run", "some.toml"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    assert cli.main(["run", "-v", "some.toml"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption_has_its_own_code(pieces, monkeypatch):
+    def interrupt(params):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["pyptyx.iterative"], "run", interrupt)
+    assert cli.main(["run", "some.toml"]) == 130
+
+
+def test_our_own_mistakes_are_not_hidden(pieces, monkeypatch):
+    def fail(params):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(sys.modules["pyptyx.iterative"], "run", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        cli.main(["run", "some.toml"])
+
+
+def test_the_log_is_shown_and_left_as_it_was(pieces, capsys, monkeypatch):
+    logger = logging.getLogger("pyptyx")
+    before = (logger.level, list(logger.handlers))
+
+    def talk(params):
+        logging.getLogger("pyptyx.engine").info("epoch 1 of 7")
+        return pieces.result
+
+    monkeypatch.setattr(sys.modules["pyptyx.iterative"], "run", talk)
+    cli.main(["run", "some.toml"])
+    assert "epoch 1 of 7" in capsys.readouterr().err
+    assert (logger.level, logger.handlers) == before
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("pyptyx 0.")
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["run"]])
+def test_usage_errors(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2
+    assert "usage: pyptyx" in capsys.readouterr().err
+
+
+def test_doctor(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "new" / "cache"))
+    monkeypatch.setitem(cli._PACKAGES, "surely-not-installed", "extra")
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "Python" in out
+    assert "not installed: pip install 'pyptyx[extra]'" in out
+    assert f"{tmp_path / 'new' / 'cache'} (writable)" in out
+    assert "thread" in out
+
+
+def test_doctor_names_the_devices(capsys, monkeypatch):
+    devices = [SimpleNamespace(name=f"cuda:{i}", free_bytes=lambda: 3 << 30) for i in (0, 1)]
+    monkeypatch.setattr("pyptyx.backend.make_backends", lambda *_: devices)
+    cli.main(["doctor"])
+    out = capsys.readouterr().out
+    assert "cuda:1" in out
+    assert "3.0 GiB free" in out
+    assert "2 in all" in out
+
+
+def test_a_missing_shipped_file_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "_PACKAGE", tmp_path / "pyptyx")
+    with pytest.raises(DataError, match=r"cryo_demo\.toml"):
+        demo.shipped("presets/cryo_demo.toml")
+
+
+@pytest.mark.parametrize("place", ["pyptyx/_presets", "presets"])
+def test_shipped_files_are_found_in_wheel_and_checkout(monkeypatch, tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    file = tmp_path / place / "cryo_demo.toml"
+    file.write_text("")
+    monkeypatch.setattr(demo, "_PACKAGE", tmp_path / "pyptyx")
+    assert demo.shipped("presets/cryo_demo.toml") == file
+
+
+def test_the_experiment_of_the_demo_is_the_shipped_calibration():
+    experiment = demo.demo_experiment()
+    assert experiment["acc_voltage"] == 300
+    assert experiment["scan_size"] == (64, 64)
+    # Underfocus in the authors' words is a negative C10 here.
+    assert experiment["defocus"] == -135000
+    disc_px = 1e-3 * experiment["conv_semiangle_mrad"] / 0.019687 / experiment["rez_pixel_size_A"]
+    assert disc_px == pytest.approx(15.6, abs=0.1)
+
+
+def test_the_shipped_preset_fits_the_shipped_data():
+    from pyptyx.engine.experiment import append_exp_params
+    from pyptyx.params import load_run_file, resolve
+
+    _, preset = load_run_file(demo.shipped("presets/cryo_demo.toml"))
+    params = append_exp_params({**demo.demo_experiment(), "output_folder": None}, preset)
+    resolved = resolve(params, need=("data", "acc_voltage"))
+    assert resolved["positions"].shape == (64 * 64, 2)
+    assert resolved["epoch_max"] > 0
