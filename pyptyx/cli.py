@@ -17,9 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyptyx.errors import ParamError, Problem, ProblemError, PyptyxError
+
+if TYPE_CHECKING:
+    from pyptyx.engine.run import Result
 
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
@@ -161,10 +164,12 @@ def _validate(arguments: argparse.Namespace) -> int:
     from pyptyx.engine.describe import describe
     from pyptyx.engine.experiment import append_exp_params
     from pyptyx.params import resolve
+    from pyptyx.params.resolve import NEED
 
     experiment, preset = _load(arguments)
     problems: dict[Problem, None] = {}  # a set that keeps the order
-    params, need = {**preset}, {"need": ()}
+    params: Settings = {**preset}
+    need: tuple[str, ...] = ()
     try:
         if experiment:
             # Checking must not create the output folder.
@@ -172,11 +177,11 @@ def _validate(arguments: argparse.Namespace) -> int:
                 {**experiment, "output_folder": None}, {**preset, "output_folder": None}
             )
         params["output_folder"] = {**preset, **experiment}.get("output_folder", "")
-        need = {}
+        need = NEED
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     try:
-        resolve(params, **need)
+        resolve(params, need=need)
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     if problems:
@@ -222,17 +227,12 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _print_result(result: Any) -> None:
-    losses = list(result.losses)
-    if losses:
-        first, last = (_loss(record) for record in (losses[0], losses[-1]))
-        print(f"epochs    {len(losses)}, loss {first:.6g} -> {last:.6g}")
+def _print_result(result: Result) -> None:
+    if result.losses:
+        first, last = result.losses[0].loss, result.final_loss
+        print(f"epochs    {len(result.losses)}, loss {first:.6g} -> {last:.6g}")
     print(f"stopped   {result.stop_reason}")
     print(f"folder    {result.folder or 'none: the result was not saved'}")
-
-
-def _loss(record: Any) -> float:
-    return float(record["loss"] if isinstance(record, dict) else record.loss)
 
 
 def _doctor(_: argparse.Namespace) -> int:

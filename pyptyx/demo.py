@@ -19,6 +19,8 @@ from pyptyx.errors import DataError, Problem
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from pyptyx.engine.run import Result
+
 logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -39,15 +41,15 @@ class DemoReport:
 
     Attributes
     ----------
-    result : Any
-        What `pyptyx.iterative.run` returned.
+    result : Result
+        What `pyptyx.run` returned.
     folder : Path
         Where everything lies.
     pictures : tuple of Path
         The phase, the probe and the loss.
     """
 
-    result: Any
+    result: Result
     folder: Path
     pictures: tuple[Path, ...]
 
@@ -84,7 +86,7 @@ def run_demo(output_folder: str | Path, epochs: int | None = None) -> DemoReport
     experiment = {**demo_experiment(), "output_folder": str(folder)}
     params = append_exp_params(experiment, preset)
     result = run(params)
-    return DemoReport(result, folder, _save_pictures(folder, params, result))
+    return DemoReport(result, folder, _save_pictures(folder, result))
 
 
 def demo_experiment() -> dict[str, Any]:
@@ -133,13 +135,15 @@ def shipped(name: str) -> Path:
     raise DataError(Problem(name, "a file that comes with pyptyx", "no such file", remedy))
 
 
-def _save_pictures(folder: Path, params: dict[str, Any], result: Any) -> tuple[Path, ...]:
+def _save_pictures(folder: Path, result: Result) -> tuple[Path, ...]:
     from pyptyx.output import plots
 
-    pixel_size_A = (params["pixel_size_y_A"], params["pixel_size_x_A"])
-    field = plots.scanned_field(result.positions, result.probe.shape[:2])
+    window = result.probe.shape[:2]
+    field = plots.scanned_field(result.positions, window)
+    mask = plots.scanned_mask(result.positions, window, result.object.shape[:2])
+    pixel_size_A = result.pixel_size_A
     figures = {
-        "phase.png": plots.plot_phase(result.object, pixel_size_A, field=field),
+        "phase.png": plots.plot_phase(result.object, pixel_size_A, field=field, mask=mask),
         "probe.png": plots.plot_probe(result.probe, pixel_size_A),
         "loss.png": plots.plot_loss(result.losses),
     }

@@ -69,6 +69,8 @@ def append_exp_params(
     exp["acc_voltage"] = exp["acc_voltage"] or metadata.acc_voltage_kV
     if exp["defocus"] is None:
         exp["defocus"] = metadata.defocus_A or 0.0
+    if "num_slices" in experimental_params and "slice_thickness" not in experimental_params:
+        exp["slice_thickness"] = None  # the user has decided; "auto" is only a default
     scan, seen = _look_at_data(exp, metadata)
 
     wavelength = beam_wavelength_A(exp)

@@ -25,7 +25,7 @@ Array = np.ndarray
 
 
 def rotate_points(points: Array, angle_deg: float) -> Array:
-    """Turn points ``(N, 2)``, columns (y, x), by `angle_deg`, clockwise with y down; a new array."""
+    """Turn points ``(N, 2)``, columns (y, x), clockwise by `angle_deg` (y down); a new array."""
     c, s = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
     y, x = points[:, 0], points[:, 1]
     return np.stack([x * s + y * c, x * c - y * s], axis=1)

@@ -126,8 +126,9 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
     ``mean_pattern`` of the parameters if given, else the mean of the first 1000 patterns.  With a
     tilt before or after the specimen each of these is moved back by the tilt first.
     """
+    shift_y, shift_x = params["data_shift_vector"]
     prepare = Preparation(
-        shift=tuple(int(s) for s in params["data_shift_vector"]),
+        shift=(int(shift_y), int(shift_x)),
         bin=int(params["data_bin"]),
         multiplier=float(params["data_multiplier"]),
         pad=(0, 0),

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from scipy.spatial import ConvexHull, QhullError
 
 from pyptyx.errors import Problem, ShapeError
 
@@ -30,6 +31,7 @@ def plot_phase(
     slice_index: int | None = None,
     object_mode: int = 0,
     field: Field = WHOLE,
+    mask: np.ndarray | None = None,
     flatten: bool = True,
 ) -> Figure:
     """Phase of the object with a scale bar and a colour bar in rad.
@@ -46,6 +48,9 @@ def plot_phase(
         The object mode to show.
     field : (slice, slice)
         Rows and columns to show, for instance from `scanned_field`.
+    mask : ndarray, (Y, X), bool, optional
+        What to show of them, for instance from `scanned_mask`; the rest stays empty and has no part
+        in the ramp and the grey scale.
     flatten : bool
         Remove the constant and the linear ramp of every slice; ptychography leaves both open.
 
@@ -59,9 +64,10 @@ def plot_phase(
         If `obj` has another number of axes, or the slice or the mode does not exist.
     """
     slices = _slices(obj, slice_index, object_mode)[field]
+    inside = None if mask is None else np.asarray(mask, bool)[field]
     phases = (np.angle(slices[..., z]) for z in range(slices.shape[-1]))
-    image = sum(remove_ramp(p) if flatten else p for p in phases)
-    return _picture(np.asarray(image), pixel_size_A, "phase / rad", "gray")
+    image = sum(remove_ramp(p, inside) if flatten else p for p in phases)
+    return _picture(np.asarray(image), pixel_size_A, "phase / rad", inside)
 
 
 def plot_amplitude(
@@ -71,6 +77,7 @@ def plot_amplitude(
     slice_index: int | None = None,
     object_mode: int = 0,
     field: Field = WHOLE,
+    mask: np.ndarray | None = None,
 ) -> Figure:
     """Amplitude of the object with a scale bar; the amplitudes of all slices are multiplied.
 
@@ -86,7 +93,8 @@ def plot_amplitude(
         If `obj` has another number of axes, or the slice or the mode does not exist.
     """
     slices = _slices(obj, slice_index, object_mode)[field]
-    return _picture(np.abs(slices).prod(axis=-1), pixel_size_A, "amplitude", "gray")
+    inside = None if mask is None else np.asarray(mask, bool)[field]
+    return _picture(np.abs(slices).prod(axis=-1), pixel_size_A, "amplitude", inside)
 
 
 def plot_probe(probe: np.ndarray, pixel_size_A: PixelSize, *, scenario: int = 0) -> Figure:
@@ -230,6 +238,38 @@ def scanned_field(positions: np.ndarray, window: tuple[int, int]) -> Field:
     return rows, columns
 
 
+def scanned_mask(
+    positions: np.ndarray, window: tuple[int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """Pixels of the object inside the convex hull of the beam centres, the outermost ones included.
+
+    Parameters
+    ----------
+    positions : ndarray, (N, 2), float
+        Top-left corners ``(y, x)`` of the probe window in pixels.
+    window : (int, int)
+        Shape ``(ny, nx)`` of the probe window.
+    shape : (int, int)
+        Shape ``(Y, X)`` of the object.
+
+    Returns
+    -------
+    ndarray, (Y, X), bool
+        For positions on one line, the rectangle of `scanned_field`.
+    """
+    mask = np.zeros(shape, bool)
+    mask[scanned_field(positions, window)] = True
+    centres = np.asarray(positions, np.float64) + np.asarray(window) // 2
+    try:
+        sides = ConvexHull(centres).equations
+    except QhullError:  # fewer than three points, or all on one line
+        return mask
+    y, x = np.indices(shape)
+    for normal_y, normal_x, offset in sides:
+        mask &= normal_y * y + normal_x * x + offset <= 0.5
+    return mask
+
+
 def _slope(wave: np.ndarray, inside: np.ndarray, axis: int) -> float:
     """Mean phase step in rad between neighbours along `axis`, from pairs inside the mask."""
     wave, inside = np.moveaxis(wave, axis, 0), np.moveaxis(inside, axis, 0)
@@ -271,7 +311,9 @@ def _entry(record: Any, name: str) -> Any:
     return record[name] if isinstance(record, Mapping) else getattr(record, name)
 
 
-def _picture(image: np.ndarray, pixel_size_A: PixelSize, label: str, cmap: str) -> Figure:
+def _picture(
+    image: np.ndarray, pixel_size_A: PixelSize, label: str, inside: np.ndarray | None
+) -> Figure:
     """One image with a colour bar and a scale bar; outliers of 0.5 % at each end are clipped."""
     py, px = _both(pixel_size_A)
     rows, columns = image.shape
@@ -279,8 +321,10 @@ def _picture(image: np.ndarray, pixel_size_A: PixelSize, label: str, cmap: str) 
     height = float(np.clip(width * rows * py / (columns * px), 1.5, 10.0))
     figure = Figure(figsize=(width + 1.0, height), layout="constrained")
     ax = figure.subplots()
-    low, high = np.percentile(image, [0.5, 99.5])
-    shown = ax.imshow(image, cmap=cmap, vmin=low, vmax=high, aspect=py / px)
+    visible = np.ma.masked_array(image, mask=False if inside is None else ~inside)
+    low, high = np.percentile(visible.compressed(), [0.5, 99.5])
+    shown = ax.imshow(visible, cmap="gray", vmin=low, vmax=high, aspect=py / px)
+    ax.set_facecolor("lightgrey")
     figure.colorbar(shown, ax=ax, label=label)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -298,10 +342,9 @@ def _scale_bar(
     left, bottom, thick = 0.05 * columns, 0.94 * rows, max(0.012 * rows, 0.2)
     ax.add_patch(Rectangle((left, bottom), width, thick, fc="white", ec="black", lw=0.5))
     ax.text(
-        left + 0.5 * width,
+        left,
         bottom - 0.01 * rows,
         (label or _length_label)(length),
-        ha="center",
         va="bottom",
         color="white",
         bbox={"facecolor": "black", "alpha": 0.5, "pad": 1.5, "linewidth": 0},

@@ -154,10 +154,6 @@ def scan_given(p: Params) -> Problems:
         expected = "one of scan_step_A, fov_nm, special_postions_A"
         remedy = "Give the scan step in Å, the field of view in nm, or the positions in Å"
         yield Problem("scan_step_A", expected, "none of them", remedy)
-    if p.get("special_postions_A") is not None:
-        positions = {"positions": p["special_postions_A"], "scan_size": size, "dataset": dataset}
-        for problem in rows_agree(positions):
-            yield Problem("special_postions_A", problem.expected, problem.got, problem.remedy)
 
 
 def data_given(p: Params) -> Problems:

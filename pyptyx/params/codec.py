@@ -174,6 +174,11 @@ def _scalar_from_json(content: list[Any], arrays: Mapping[str, np.ndarray]) -> A
     return np.asarray(from_json(value, arrays), dtype=np.dtype(dtype))[()]
 
 
+def _complex_from_json(content: list[str]) -> complex:
+    real, imag = map(_float_from_json, content)
+    return complex(real, imag)
+
+
 def _float_from_json(content: str) -> float:
     if not isinstance(content, str):
         raise TypeError("not the text of a number")
@@ -183,7 +188,7 @@ def _float_from_json(content: str) -> float:
 _TAGS: dict[str, Callable[[Any, Mapping[str, np.ndarray]], Any]] = {
     "$array": lambda content, arrays: arrays[content],
     "$scalar": _scalar_from_json,
-    "$complex": lambda content, _: complex(*map(_float_from_json, content)),
+    "$complex": lambda content, _: _complex_from_json(content),
     "$float": lambda content, _: _float_from_json(content),
     "$tuple": lambda content, arrays: tuple(from_json(item, arrays) for item in content),
     "$dict": lambda content, arrays: {

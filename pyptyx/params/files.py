@@ -1,8 +1,8 @@
 """Saving and loading parameters: ``params.json`` with ``params.npz``, and ``params.pkl``.
 
 The JSON document holds what can be read by eye, the NPZ archive the arrays; together they give
-every value back with its type.  The pickle holds the same as plain builtins and arrays, for scripts that
-pass its path around.  Each file appears complete or not at all.
+every value back with its type.  The pickle holds the same as plain builtins and arrays, for
+scripts that pass its path around.  Each file appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def save_params(path: PathLike, params: dict[str, Any], strip_dataset: bool = Tr
     Parameters
     ----------
     path : path
-        A folder, which receives ``params.json``, ``params.npz`` and ``params.pkl``; or a file ending
-        in ``.json`` or ``.pkl``, whose name replaces ``params``.  Folders are created.
+        A folder, which receives ``params.json``, ``params.npz`` and ``params.pkl``; or a file
+        ending in ``.json`` or ``.pkl``, whose name replaces ``params``.  Folders are created.
     params : dict
         The parameters.
     strip_dataset : bool

@@ -75,8 +75,9 @@ class Bounds:
 
     def contain(self, numbers: np.ndarray) -> bool:
         """Whether every number lies inside; NaN never does."""
-        above = numbers >= self.lo if self.lo_closed else numbers > self.lo
-        below = numbers <= self.hi if self.hi_closed else numbers < self.hi
+        with np.errstate(invalid="ignore"):
+            above = numbers >= self.lo if self.lo_closed else numbers > self.lo
+            below = numbers <= self.hi if self.hi_closed else numbers < self.hi
         return bool(np.all(above & below))
 
 
@@ -264,7 +265,7 @@ def array(*shapes: Shape, dtype: str = "real") -> Kind:
     Parameters
     ----------
     *shapes : tuple of str and int
-        A name stands for any length, an integer for itself.  A scalar is accepted where one axis is.
+        A name stands for any length, an integer for itself.  A scalar may stand for one axis.
     dtype : {"real", "integer", "mask", "complex"}
         Integers become float64 in a real array, integral floats int64 in an integer one; booleans
         stay booleans in a mask; real values are allowed in a complex array.

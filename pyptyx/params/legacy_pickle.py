@@ -1,9 +1,9 @@
 """Reading pickled parameters without running what they contain.
 
-A pickle is a program that may call anything it can name.  Here it can name a short list: a few plain
-builtins, NumPy scalar types, and the four names NumPy arrays are made of.  The latter are stand-ins,
-because the real ``ndarray.__setstate__`` and ``dtype.__setstate__`` trust their input; the stand-ins
-check shape, dtype and length before NumPy sees them.
+A pickle is a program that may call anything it can name.  Here it can name a short list: a few
+builtins, NumPy scalar types, and the four names NumPy arrays are made of.  The latter are
+stand-ins, because the real ``ndarray.__setstate__`` and ``dtype.__setstate__`` trust their input;
+the stand-ins check shape, dtype and length before NumPy sees them.
 """
 
 from __future__ import annotations

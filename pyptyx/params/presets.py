@@ -1,7 +1,7 @@
 """Presets and run files: TOML and JSON written by hand, and saved or legacy parameters.
 
-A file has the tables ``[experiment]`` and ``[preset]``, or is flat, which means a preset.  TOML has no
-null, so the string ``"none"`` stands for None.  Paths in such a file are relative to the file.
+A file has the tables ``[experiment]`` and ``[preset]``, or is flat, which means a preset.  TOML has
+no null, so the string ``"none"`` stands for None.  Paths in such a file are relative to the file.
 """
 
 from __future__ import annotations

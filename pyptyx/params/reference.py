@@ -28,12 +28,12 @@ _HEADER = "| key | default | type | unit | per epoch | meaning |\n|---|---|---|-
 
 def markdown() -> str:
     """The page as Markdown: a table for each group, then the aliases."""
-    parts = [_INTRODUCTION, "# Keys of a run", *_groups(RUN.values())]
+    parts = [_INTRODUCTION, "## Keys of a run", *_groups(RUN.values())]
     rows = [row for row in EXPERIMENT.values() if row.scope == "experiment"]
     shared = ", ".join(f"`{row.name}`" for row in EXPERIMENT.values() if row.scope == "both")
-    parts += ["# Keys of an experiment", f"These keys of a run belong here too: {shared}."]
-    parts += [*_groups(rows), "# Other keys", *_groups(INFO.values())]
-    parts += ["# Other names", "These names are accepted for the keys on the right.", _aliases()]
+    parts += ["## Keys of an experiment", f"These keys of a run belong here too: {shared}."]
+    parts += [*_groups(rows), "## Other keys", *_groups(INFO.values())]
+    parts += ["## Other names", "These names are accepted for the keys on the right.", _aliases()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -45,7 +45,7 @@ def _groups(rows: Iterable[Row]) -> list[str]:
     return [
         block
         for group, members in groups.items()
-        for block in (f"## {group}", "\n".join([_HEADER, *map(_line, members)]))
+        for block in (f"### {group}", "\n".join([_HEADER, *map(_line, members)]))
     ]
 
 

@@ -72,13 +72,15 @@ def resolve_experiment(
 ) -> dict[str, Any]:
     """Complete and check the description of an experiment.
 
+    `num_slices` given without `slice_thickness` is honoured: the thickness becomes None.
+
     Parameters
     ----------
     experiment : mapping
         The user's dictionary; it is not modified.
     need : iterable of {"data", "output_folder", "acc_voltage"}
-        What must be given, besides a calibration and a scan step.  With `path_json` the voltage, the
-        calibration and the scan step may be missing.
+        What must be given, besides a calibration and a scan step.  With `path_json` the voltage,
+        the calibration and the scan step may be missing.
 
     Returns
     -------
@@ -95,6 +97,8 @@ def resolve_experiment(
     for key in sorted(given.keys() & RUN.keys() - EXPERIMENT.keys()):
         log.warning("%s belongs into the parameters of the run; ignored here", key)
         del given[key]
+    if "num_slices" in given:
+        given.setdefault("slice_thickness", None)
     resolved = _converted(given, EXPERIMENT, problems)
     _complete(resolved, given, EXPERIMENT)
     _cross_check(resolved, (*EXPERIMENT_CHECKS, *_requirements(need)), problems)
@@ -146,9 +150,9 @@ def _canonical(
             continue
         name = aliases.get(key, key)
         if name in result and not _same(result[name], value):
-            got = "two different values"
-            problems.append(Problem(name, f"one value, under one name ({name} or {key})", got))
-        result[name] = value
+            expected = "one value, under one of its names"
+            problems.append(Problem(name, expected, "different values under two names"))
+        result.setdefault(name, value)
     return result
 
 

@@ -1,8 +1,8 @@
 """The parameter tables: one row per key, from which defaults, checks, reference and help derive.
 
-`RUN` holds the keys that have an effect in a run, `EXPERIMENT` those of an experiment dictionary.  A
-key of both has the same row in each, unless its default differs.  `ACCEPTED_IN_RUN` adds the metadata
-that a run carries along without effect.
+`RUN` holds the keys that have an effect in a run, `EXPERIMENT` those of an experiment dictionary.
+A key of both has the same row in each, unless its default differs.  `ACCEPTED_IN_RUN` adds the
+metadata that a run carries along without effect.
 """
 
 from __future__ import annotations

@@ -17,8 +17,12 @@ def pieces(monkeypatch):
     seen = SimpleNamespace(
         experiment={"acc_voltage": 80}, preset={"epoch_max": 7, "obj": "ones"}, file=None, ran=None
     )
-    losses = [{"epoch": 0, "loss": 12.5}, {"epoch": 1, "loss": 3.25}]
-    seen.result = SimpleNamespace(losses=losses, stop_reason="epoch_max reached", folder=None)
+    seen.result = SimpleNamespace(
+        losses=[SimpleNamespace(loss=12.5), SimpleNamespace(loss=6.0)],
+        final_loss=3.25,
+        stop_reason="epoch_max reached",
+        folder=None,
+    )
 
     def load_run_file(path):
         seen.file = path
@@ -258,3 +262,14 @@ def test_the_shipped_preset_fits_the_shipped_data():
     resolved = resolve(params, need=("data", "acc_voltage"))
     assert resolved["positions"].shape == (64 * 64, 2)
     assert resolved["epoch_max"] > 0
+
+
+@pytest.mark.slow
+def test_the_demo_reconstructs_and_saves_its_pictures(tmp_path, capsys):
+    assert cli.main(["demo", "--output", str(tmp_path), "--epochs", "4"]) == 0
+    out = capsys.readouterr().out
+    assert f"folder    {tmp_path}" in out
+    for name in ("phase.png", "probe.png", "loss.png", "co.npy", "loss.csv"):
+        assert (tmp_path / name).stat().st_size > 0, name
+    first, last = (float(x) for x in out.split("loss ")[1].split("\n")[0].split(" -> "))
+    assert last < 0.5 * first

@@ -146,6 +146,39 @@ def test_scanned_field_spans_the_beam_centres():
     assert plots.scanned_field(positions, (7, 12)) == (slice(3, 14), slice(7, 28))
 
 
+def test_scanned_mask_is_the_hull_of_the_beam_centres():
+    # A diamond with its corners at rows 2 and 12, columns 3 and 23, seen from the window's corner.
+    positions = np.array([[0, 10], [5, 0], [10, 10], [5, 20]], float)
+    mask = plots.scanned_mask(positions, (5, 7), (Y, X))
+    assert mask.shape == (Y, X)
+    assert mask[7, 13]
+    assert mask[2, 13]
+    assert mask[7, 23]
+    assert not mask[3, 5]
+    assert not mask[12, 23]
+    # Half the rectangle, and a rim of half a pixel.
+    assert 100 < mask.sum() < 100 + 45
+
+
+def test_scanned_mask_of_a_line_is_its_rectangle():
+    mask = plots.scanned_mask(np.array([[3.0, 1], [3, 9], [3, 5]]), (5, 7), (Y, X))
+    assert mask.sum() == 9
+    assert mask[5, 4:13].all()
+
+
+def test_what_is_masked_has_no_part_in_the_picture(obj):
+    spoilt = obj.copy()
+    spoilt[15:] *= np.exp(2j)
+    mask = np.zeros((Y, X), bool)
+    mask[2:14, 4:28] = True
+    field = (slice(1, 20), slice(2, 30))
+    figures = [plots.plot_phase(o, 0.5, field=field, mask=mask) for o in (obj, spoilt)]
+    clean, other = (f.axes[0].get_images()[0] for f in figures)
+    assert clean.get_clim() == pytest.approx(other.get_clim())
+    np.testing.assert_array_equal(clean.get_array().mask, ~mask[field])
+    np.testing.assert_allclose(clean.get_array().compressed(), other.get_array().compressed())
+
+
 def test_figures_can_be_saved(obj, tmp_path):
     path = tmp_path / "phase.png"
     plots.plot_phase(obj, 0.5).savefig(path)
