@@ -25,6 +25,7 @@ import pyptyx
 from benchmarks.cases import CASES, Case, params_of
 from pyptyx import trees
 from pyptyx.engine.setup import EVALUATION_NEEDS, build
+from pyptyx.files import write_bytes
 
 
 @contextmanager
@@ -141,9 +142,7 @@ def main(argv: list[str] | None = None) -> int:
             "repeats": arguments.repeats,
             "lines": lines,
         }
-        temporary = arguments.json.with_name(f".{arguments.json.name}.part")
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, arguments.json)
+        write_bytes(arguments.json, (json.dumps(report, indent=2) + "\n").encode())
     return 0
 
 

@@ -1,8 +1,8 @@
 """The one door to the GPU: array namespace, transfer, FFT and scatter-add for NumPy and CuPy.
 
-Nothing else in the package imports CuPy.  A `Backend` belongs to one device and is used by one worker
-thread at a time.  FFTs act on the last two axes, forward transforms carry no factor and inverse ones
-``1/N``, as in ``numpy.fft``; complex64 stays complex64.
+Nothing else in the package imports CuPy.  A `Backend` belongs to one device and is used by one
+worker thread at a time.  FFTs act on the last two axes, forward transforms carry no factor and
+inverse ones ``1/N``, as in ``numpy.fft``; complex64 stays complex64.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class CupyBackend(Backend):
 
     def asarray(self, a: Array, dtype: Any = None) -> Array:
         if isinstance(a, self._cupy.ndarray) and a.device.id != self.device_id:
-            # Through the host: peer access is not available everywhere, and this is once per evaluation.
+            # Through the host: not every machine has peer access, and it is once per evaluation.
             a = a.get()
         return self._cupy.asarray(a, dtype)
 

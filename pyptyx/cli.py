@@ -161,6 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
+    from pyptyx.engine.availability import check_available
     from pyptyx.engine.describe import describe
     from pyptyx.engine.experiment import append_exp_params
     from pyptyx.params import resolve
@@ -181,7 +182,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     try:
-        resolve(params, need=need)
+        check_available(resolve(params, need=need))
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     if problems:

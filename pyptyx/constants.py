@@ -1,6 +1,7 @@
 """Physical constants of the electron and the few quantities that follow from them.
 
-Units: energies in kV, lengths in Å.  The wavelength used anywhere in the package comes from `wavelength_A`.
+Units: energies in kV, lengths in Å.  The wavelength used anywhere in the package comes from
+`wavelength_A`.
 """
 
 from __future__ import annotations

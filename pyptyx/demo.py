@@ -7,7 +7,6 @@ Lei): rotavirus-like particles at 300 kV.  See ``examples/data/README.md``.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from pyptyx.errors import DataError, Problem
+from pyptyx.files import make_folder, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,14 +147,12 @@ def _save_pictures(folder: Path, result: Result) -> tuple[Path, ...]:
         "probe.png": plots.plot_probe(result.probe, pixel_size_A),
         "loss.png": plots.plot_loss(result.losses),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return tuple(_save(figure, folder / name) for name, figure in figures.items())
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Write under a temporary name first, so that a picture is either complete or absent."""
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, dpi=150, format=path.suffix.removeprefix("."))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
     logger.info("wrote %s", path)
     return path

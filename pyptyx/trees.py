@@ -3,8 +3,8 @@
 A *tree* is a plain ``dict`` of arrays: ``object, probe, positions, tilts, background, current,
 aberrations``.  Optimiser, reduction over workers and checkpoints are written once over it.
 
-Notation: ``<u, v> = Σ_b Σ Re(conj(u_b) v_b)``.  With the package's gradient convention
-``g = dL/dRe z + i dL/dIm z`` the number ``<g, d>`` is the directional derivative for real and complex
+Notation: ``<u, v> = Σ_b Σ Re(conj(u_b) v_b)``.  With the package's gradient convention ``g =
+dL/dRe z + i dL/dIm z`` the number ``<g, d>`` is the directional derivative for real and complex
 blocks alike.  All reductions are accumulated in float64.
 """
 
@@ -20,7 +20,7 @@ Tree = dict[str, Array]
 
 
 def real_view(a: Array) -> Array:
-    """The array as a flat real vector (real and imaginary parts interleaved); a view if contiguous."""
+    """The array as a flat real vector, real and imaginary parts interleaved."""
     flat = a.reshape(-1)
     if flat.dtype.kind == "c":
         flat = flat.view(flat.real.dtype)

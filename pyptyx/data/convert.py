@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +14,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-import pyptyx
+from pyptyx import __version__
 from pyptyx.data.base import PatternSource
 from pyptyx.data.conversion import Conversion, Converter
 from pyptyx.data.hdf5 import DEFAULT_KEY
 from pyptyx.data.source import open_source
 from pyptyx.errors import DataError, ParamError, Problem
+from pyptyx.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ def convert(
         _compare_existing(target, log, must_match=exist_ok == "match")
         return
     converter.measure()
-    with _replacing(target) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
         out = file.create_dataset(DEFAULT_KEY, (source.shape[0], *converter.shape), converter.dtype)
         for where, patterns in converter.chunks():
             out[where] = patterns
@@ -174,7 +173,7 @@ def convert(
             out.attrs["scan_size"] = source.scan_size
         out.attrs["log"] = json.dumps(log, sort_keys=True)
         out.attrs["source"] = origin["name"]
-        out.attrs["pyptyx_version"] = pyptyx.__version__
+        out.attrs["pyptyx_version"] = __version__
     logger.info("%s: wrote %d patterns of %s", target, source.shape[0], converter.shape)
 
 
@@ -244,14 +243,3 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
         for key, value in new[part].items()
         if old[part].get(key) != value
     )
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes `target` on success and vanishes on failure."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""engine"""
+"""The engine: experiment to parameters, parameters to a problem, problem to results."""

@@ -1,4 +1,4 @@
-"""Keys that are described and checked but not computed yet: using one is an error, never ignored."""
+"""Keys that are checked but not computed yet: using one is an error, never ignored."""
 
 from __future__ import annotations
 

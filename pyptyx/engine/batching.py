@@ -1,4 +1,4 @@
-"""How measurements are grouped: into batches that fit caches and memory, for a number of workers."""
+"""How measurements are grouped into batches that fit caches and memory."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ class Sizes:
 def choose(sizes: Sizes, free_bytes: int, on_gpu: bool, limit: int | None = None) -> int:
     """Measurements per batch.
 
-    On a CPU: as many as keep a few waves inside the cache, but at least four so that call overhead is
-    shared; on a GPU: what a quarter of the free memory holds, at most 512.  Never less than one.
+    On a CPU: as many as keep a few waves inside the cache, but at least four so that call
+    overhead is shared; on a GPU: what a quarter of the free memory holds, at most 512.  Never
+    less than one.
 
     Parameters
     ----------
@@ -70,14 +71,15 @@ def choose(sizes: Sizes, free_bytes: int, on_gpu: bool, limit: int | None = None
     if fits < 1:
         raise MemoryError(
             f"compute_batch: one measurement needs {sizes.pattern_bytes / 2**20:.0f} MiB, "
-            f"{free_bytes / 2**20:.0f} MiB are free. Use fewer slices or modes, or default_dtype='single'"
+            f"{free_bytes / 2**20:.0f} MiB are free. Use fewer slices or modes, or "
+            "default_dtype='single'"
         )
     wanted = 512 if on_gpu else max(4, min(32, CACHE_BYTES // (sizes.wave_bytes * sizes.modes)))
     return max(1, min(fits, wanted, limit or fits))
 
 
 def split(sequence: np.ndarray, size: int, n_workers: int = 1) -> list[np.ndarray]:
-    """Batches of at most `size` consecutive entries, a multiple of `n_workers` of them if possible."""
+    """Batches of at most `size` consecutive entries, if possible a multiple of `n_workers`."""
     count = max(1, -(-len(sequence) // size))
     if len(sequence) >= n_workers:
         count = -(-count // n_workers) * n_workers

@@ -1,7 +1,7 @@
 """Effects of a run: files, progress, live changes of parameters.
 
-A callback has ``start(problem)``, ``epoch(state)`` and ``finish(state)``; the loop calls them in order and
-knows nothing of what they do.
+A callback has ``start(problem)``, ``epoch(state)`` and ``finish(state)``; the loop calls them in
+order and knows nothing of what they do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pyptyx.engine.loop import State, public_arrays
-from pyptyx.engine.setup import Reconstruction
+from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import PUBLIC_NAMES
 from pyptyx.errors import PyptyxError
 from pyptyx.optim.lbfgs import Point
@@ -99,7 +99,7 @@ class LossLogger(Callback):
 
 
 class Progress(Callback):
-    """Progress on stderr by ``print_flag``: 1 a bar, 2 a line per epoch, 3 per trial, 4 the terms."""
+    """Progress on stderr: 1 a bar, 2 a line per epoch, 3 one per trial, 4 the terms as well."""
 
     def __init__(self, level: int) -> None:
         self._level = level

@@ -71,8 +71,9 @@ def _optics_rows(params: Mapping[str, Any], grid: Grid) -> list[tuple[str, str]]
     py, px = grid.pixel_A
     rez_y, rez_x = 1 / (ny * py), 1 / (nx * px)
     mrad = 1e3 * grid.wavelength_A
+    energy = f"{params['acc_voltage']:g} kV" if params["acc_voltage"] else "voltage not given"
     rows = [
-        ("energy", f"{params['acc_voltage']} kV, wavelength {grid.wavelength_A:.6f} Å"),
+        ("energy", f"{energy}, wavelength {grid.wavelength_A:.6f} Å"),
         ("pixel (y, x)", f"{py:.4f} x {px:.4f} Å"),
         ("window (y, x)", f"{ny} x {nx} px = {ny * py:.1f} x {nx * px:.1f} Å"),
         (

@@ -27,6 +27,7 @@ from pyptyx.engine.calibration import (
 from pyptyx.engine.metadata import Metadata, read_metadata
 from pyptyx.engine.patterns import Survey, back_projection, open_patterns, survey
 from pyptyx.engine.start import beam_wavelength_A
+from pyptyx.files import make_folder, replacing
 from pyptyx.params import load_params, load_preset, resolve_experiment
 
 logger = logging.getLogger(__name__)
@@ -60,17 +61,21 @@ def append_exp_params(
         Data or metadata that cannot be read or do not fit the scan.
     ShapeError
         Arrays that do not fit each other.
+    OutputError
+        An output folder that cannot be written.
     """
     exp = resolve_experiment(experimental_params)
     preset = _preset(pypty_params)
     if exp["output_folder"]:
-        Path(exp["output_folder"]).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(exp["output_folder"]))
     metadata = read_metadata(exp["path_json"]) if exp["path_json"] else Metadata()
     exp["acc_voltage"] = exp["acc_voltage"] or metadata.acc_voltage_kV
     if exp["defocus"] is None:
         exp["defocus"] = metadata.defocus_A or 0.0
     if "num_slices" in experimental_params and "slice_thickness" not in experimental_params:
         exp["slice_thickness"] = None  # the user has decided; "auto" is only a default
+    if "seed" not in experimental_params:
+        exp["seed"] = preset.get("seed", exp["seed"])
     scan, seen = _look_at_data(exp, metadata)
 
     wavelength = beam_wavelength_A(exp)
@@ -148,6 +153,8 @@ def _detector_keys(
 _COPIED = (
     "output_folder",
     "acc_voltage",
+    "wavelength_A",
+    "seed",
     "save_preprocessing_files",
     "upsample_pattern",
     "conv_semiangle_mrad",
@@ -215,7 +222,7 @@ def _object_keys(
     elif modes is None:
         obj = np.ones((1, 1, num_slices, 1), dtype=np.complex128)
     else:
-        rng = np.random.default_rng(exp.get("seed", preset.get("seed", 0)))
+        rng = np.random.default_rng(exp["seed"])
         height, width = np.ceil(np.ptp(positions, axis=0) + calibration.aperture.shape).astype(int)
         phase = exp["obj_phase_sigma"] * rng.random((height, width, num_slices, int(modes)))
         obj = np.exp(1j * phase)
@@ -237,6 +244,5 @@ def _save_figure(path: Path, mean: np.ndarray, calibration: Calibration) -> None
         axes.imshow(image, cmap="gray")
         axes.set_title(title)
         axes.axis("off")
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)

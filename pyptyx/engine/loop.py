@@ -1,7 +1,7 @@
 """The run: a generator of states.  It computes; saving, printing and live changes are callbacks.
 
-One epoch: parameters of the epoch -> objective -> (history dropped if the objective is another one) -> one
-L-BFGS step -> `State`.
+One epoch: parameters of the epoch -> objective -> (history dropped if the objective is another
+one) -> one L-BFGS step -> `State`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyptyx.engine.objective import Objective
-from pyptyx.engine.setup import Reconstruction
+from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import PUBLIC_NAMES, to_public
 from pyptyx.optim.lbfgs import LBFGS, Point, Step
 from pyptyx.optim.linesearch import SearchOptions, pypty_search, weak_wolfe
@@ -110,7 +110,7 @@ class _Run:
         with self._problem.backend.context():
             objective, point = self._enter(epoch, values)
             optimizer = self._optimizer
-            assert optimizer is not None  # noqa: S101 - set by _enter
+            assert optimizer is not None
             optimizer.memory = values["hist_length"]
             optimizer.options = _search_options(self._problem.params, values)
             first_step = float(values["update_step_bfgs"])
@@ -198,7 +198,9 @@ class _Run:
 def public_arrays(problem: Reconstruction, names: Any = PUBLIC_NAMES) -> dict[str, Any]:
     """Present variables in the public layouts, by key of the params dictionary."""
     return {
-        PUBLIC_NAMES[k]: to_public(k, problem.x[k], problem.backend) for k in names if k in problem.x
+        PUBLIC_NAMES[k]: to_public(k, problem.x[k], problem.backend)
+        for k in names
+        if k in problem.x
     }
 
 

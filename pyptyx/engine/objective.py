@@ -1,7 +1,7 @@
 """The objective of one epoch: terms, active variables, coordinates, projections.
 
-``fun(u)`` maps optimiser coordinates to a `Point`: coordinates -> model variables -> sum of the terms ->
-gradient, projected onto the band the state is kept in, -> coordinates.
+``fun(u)`` maps optimiser coordinates to a `Point`: coordinates -> model variables -> sum of the
+terms -> gradient, projected onto the band the state is kept in, -> coordinates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from pyptyx import trees
 from pyptyx.backend import Backend
 from pyptyx.engine import preconditioner
-from pyptyx.engine.setup import Reconstruction
+from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import (
     UPDATE_KEYS,
     Coordinate,
@@ -128,18 +128,18 @@ class Objective:
         for term, value in point.info.contributions.items():
             if not math.isfinite(value):
                 raise NumericalError(
-                    f"epoch {self._epoch}: the term '{term}' became {value}. Look for NaN in the data "
-                    "or the start values, or for too large a step"
+                    f"epoch {self._epoch}: the term '{term}' became {value}. Look for NaN in the "
+                    "data or the start values, or for too large a step"
                 )
         for name, fine in trees.is_finite(point.g).items():
             if not fine:
                 raise NumericalError(
-                    f"epoch {self._epoch}: the gradient of '{name}' is not finite. Look for NaN in the "
-                    "data or the start values"
+                    f"epoch {self._epoch}: the gradient of '{name}' is not finite. Look for NaN in "
+                    "the data or the start values"
                 )
 
     def initial_hessian(self) -> Callable[[Tree], Tree]:
-        """Inverse of the estimated curvature in the coordinates, see `pyptyx.engine.preconditioner`."""
+        """Inverse of the curvature estimated by `pyptyx.engine.preconditioner`, in coordinates."""
         p = self._problem
         sequence = np.concatenate(self.data.batches)
         diagonal = preconditioner.curvatures(self._model, p.spec, p.scan, sequence, p.backend)
@@ -149,21 +149,25 @@ class Objective:
             if coordinate.kind == "phase":
                 diagonal[name] = diagonal[name] * np.abs(self._model[name]) ** 2
             elif coordinate.kind != "plain":
-                diagonal[name] = _of_spectrum(coordinate, diagonal[name], self._model[name], p.backend)
+                diagonal[name] = _of_spectrum(
+                    coordinate, diagonal[name], self._model[name], p.backend
+                )
         return preconditioner.make_operator(diagonal, factor, self._soft)
 
     def _make_filters(self, params: Mapping[str, Any], soft: bool) -> dict[str, Filter]:
         """Low-pass of the object and the probe, for plain coordinates only.
 
-        The hard one projects state and gradient, so slopes stay exact; `smooth_rolloff` shapes steps
-        (it would wear the state away if it were applied again and again).
+        The hard one projects state and gradient, so slopes stay exact; `smooth_rolloff` shapes
+        steps (it would wear the state away if it were applied again and again).
         """
         filters: dict[str, Filter] = {}
         rolloff = params["smooth_rolloff"] if soft else 0.0
         cutoff = params["damping_cutoff_multislice"] - params["update_extra_cut"]
         for name, skip in (("object", params["lazy_clean"]), ("probe", False)):
             if name in self.active and self.coordinates[name].kind == "plain" and not skip:
-                filters[name] = _clean(self._problem.x[name], cutoff, rolloff, self._problem.backend)
+                filters[name] = _clean(
+                    self._problem.x[name], cutoff, rolloff, self._problem.backend
+                )
         return filters
 
 

@@ -1,10 +1,11 @@
 """Estimated curvature of the data term, block by block: it gives the first step its length.
 
-For the amplitude loss a change ``dψ`` of the wave in front of the detector changes the loss in second order by
-at most ``2/(Mp Mo) Σ_t Σ_modes N |dψ|²`` (Gauss-Newton, Cauchy-Schwarz over modes).  The diagonal of that bound is
+For the amplitude loss a change ``dψ`` of the wave in front of the detector changes the loss in
+second order by at most ``2/(Mp Mo) Σ_t Σ_modes N |dψ|²`` (Gauss-Newton, Cauchy-Schwarz over
+modes).  The diagonal of that bound is
 
 ==============  ===================================================================================
-object          ``2 N Nz / Mo · Σ_t mean_modes |P(r - r_t)|²``  (illumination), raised by 5 % of its maximum
+object          ``2 N Nz / Mo · Σ_t mean_modes |P(r - r_t)|²``, raised by 5 % of its maximum
 probe           ``2 N / Mp · N_t · mean |O|²``
 positions       ``2 · mean_modes Σ_k (2π f)² |P̂|²`` per measurement, per axis
 tilts           the same with ``2π q d`` per gap (inside) and ``2π r/λ`` (before, after)
@@ -13,9 +14,10 @@ current         ``2 · counts``
 aberrations     ``2 · mean_modes Σ_k B_j² |P̂|²`` times the measurements of the row
 ==============  ===================================================================================
 
-Other losses multiply it: 2 for the Poisson ones, 4 times the typical intensity for ``lsq``.  The inverse is the
-initial inverse Hessian of L-BFGS, whose pairs then correct it.  Idea of the illumination weights: ePIE and its
-parallel forms (A. Maiden, J. Rodenburg, Ultramicroscopy 109 (2009) 1256).
+Other losses multiply it: 2 for the Poisson ones, 4 times the typical intensity for ``lsq``.  The
+inverse is the initial inverse Hessian of L-BFGS, whose pairs then correct it.  Idea of the
+illumination weights: ePIE and its parallel forms (A. Maiden, J. Rodenburg, Ultramicroscopy 109
+(2009) 1256).
 """
 
 from __future__ import annotations

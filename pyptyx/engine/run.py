@@ -15,9 +15,10 @@ import numpy as np
 from pyptyx.engine.callbacks import Callback, LiveEdit, LossLogger, Progress, Saver
 from pyptyx.engine.loop import State, iterate, public_arrays
 from pyptyx.engine.objective import Objective
-from pyptyx.engine.setup import EVALUATION_NEEDS, SIMULATION_NEEDS, Reconstruction, build
+from pyptyx.engine.problem import Reconstruction
+from pyptyx.engine.setup import EVALUATION_NEEDS, SIMULATION_NEEDS, build
 from pyptyx.engine.variables import PUBLIC_NAMES, to_public
-from pyptyx.output.files import make_folder
+from pyptyx.files import make_folder
 from pyptyx.output.losslog import EpochRecord
 from pyptyx.params import evaluate, load_params
 
@@ -91,7 +92,9 @@ class Result:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
-def run(params: Mapping[str, Any] | str | PathLike[str], callbacks: Sequence[Callback] = ()) -> Result:
+def run(
+    params: Mapping[str, Any] | str | PathLike[str], callbacks: Sequence[Callback] = ()
+) -> Result:
     """Reconstruct: refine object, probe and whatever else is switched on.
 
     Parameters
@@ -171,8 +174,8 @@ def loss_and_gradient(
 ) -> tuple[float, float, dict[str, np.ndarray]]:
     """Evaluate the objective at the start values, without writing anything.
 
-    With ``skip_preprocessing=True`` the arrays ``obj``, ``probe`` and ``positions`` are taken exactly as
-    given.
+    With ``skip_preprocessing=True`` the arrays ``obj``, ``probe`` and ``positions`` are taken
+    exactly as given.
 
     Parameters
     ----------
@@ -189,9 +192,9 @@ def loss_and_gradient(
         Unweighted ``Σ(I - D)²``.
     gradients : dict of ndarray
         For every variable that is refined (``update_* > 0``), in its public layout, by its key:
-        ``obj, probe, positions, tilts, static_background, beam_current, aberrations_array``.
-        ``g = dL/dRe z + i dL/dIm z``, so that ``dL = Re Σ conj(g) dz``.  For ``phase_only_obj`` and the
-        probe-phase and probe-modulus modes the gradient of the phase or modulus.
+        ``obj, probe, positions, tilts, static_background, beam_current, aberrations_array``. ``g
+        = dL/dRe z + i dL/dIm z``, so that ``dL = Re Σ conj(g) dz``.  For ``phase_only_obj`` and
+        the probe-phase and probe-modulus modes the gradient of the phase or modulus.
 
     Raises
     ------
@@ -204,9 +207,7 @@ def loss_and_gradient(
         x, u = objective.enter(problem.x)
         del x
         point = objective.fun(u)
-        gradients = {
-            PUBLIC_NAMES[k]: to_public(k, g, problem.backend) for k, g in point.g.items()
-        }
+        gradients = {PUBLIC_NAMES[k]: to_public(k, g, problem.backend) for k, g in point.g.items()}
         return point.value, point.info.sse, gradients
 
 

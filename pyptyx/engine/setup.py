@@ -5,21 +5,19 @@ This is where the dictionary ends.  Everything below receives numbers and arrays
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
 import numpy as np
 
-from pyptyx.backend import Backend, make_backends
-from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory, open_source
+from pyptyx.backend import make_backends
 from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching, start
 from pyptyx.engine.availability import check_available
-from pyptyx.errors import DataError, ParamError, Problem, ShapeError
+from pyptyx.engine.feeding import has_data, make_feed, open_data, plate_reader
+from pyptyx.engine.problem import Reconstruction
+from pyptyx.errors import ParamError, Problem, ShapeError
 from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
 from pyptyx.params import evaluate, resolve
 from pyptyx.physics.detector import DetectorGeometry
@@ -28,93 +26,9 @@ from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.tilt import TiltPlan
 from pyptyx.terms.data_term import DataTerm, ScanTable
 
-logger = logging.getLogger(__name__)
-
 Tree = dict[str, Any]
 EVALUATION_NEEDS = ("data", "acc_voltage")
 SIMULATION_NEEDS = ("acc_voltage",)
-
-
-@dataclass
-class Reconstruction:
-    """A reconstruction problem: what is constant during a run, and the start values.
-
-    Attributes
-    ----------
-    params : dict
-        Resolved parameters.
-    x : dict
-        Start values, inside layout, on the main backend.
-    spec : ModelSpec
-    scan : ScanTable
-    executor : Executor
-    source : PatternSource or None
-        None in a pure simulation.
-    batch_size : int
-    measurements : int
-        Number of measurements N.
-    data_term : DataTerm
-        Over all measurements with weight 1; `DataTerm.replace` makes the one of an epoch.
-    """
-
-    params: dict[str, Any]
-    x: Tree
-    spec: ModelSpec
-    scan: ScanTable
-    executor: Executor
-    source: PatternSource | None
-    batch_size: int
-    measurements: int
-    data_term: DataTerm
-    _resources: list[Any] = field(default_factory=list)
-
-    @property
-    def backend(self) -> Backend:
-        """Where the variables live."""
-        return self.executor.backends[0]
-
-    def data_term_at(self, values: Mapping[str, Any]) -> DataTerm:
-        """The data term of an epoch whose schedulable keys are `values`."""
-        sequence = self.sequence_at(values)
-        batches = batching.split(sequence, self.batch_size, len(self.executor.backends))
-        return self.data_term.replace(self._weight(values["loss_weight"]), batches)
-
-    def sequence_at(self, values: Mapping[str, Any]) -> np.ndarray:
-        """Sorted measurement indices of an epoch."""
-        given = values["sequence"]
-        if given is None:
-            return np.arange(self.measurements)
-        sequence = np.unique(np.asarray(given, np.int64))
-        if len(sequence) == 0 or sequence[-1] >= self.measurements or sequence[0] < 0:
-            got = "an empty list" if len(sequence) == 0 else f"{sequence[0]} to {sequence[-1]}"
-            raise ParamError(
-                Problem("sequence", f"indices from 0 to {self.measurements - 1}", got)
-            )
-        return sequence
-
-    def close(self) -> None:
-        """Stop the workers and close the files."""
-        self.executor.close()
-        for resource in self._resources:
-            resource.close()
-
-    def __enter__(self) -> Reconstruction:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _weight(self, value: float | str) -> float:
-        """``loss_weight``: a number, or one over the measurements or over all measured values."""
-        if value == "mean":
-            return 1.0 / self.measurements
-        if value == "mean_full":
-            if self.source is None:
-                raise ParamError(Problem("loss_weight", "a number without data", "'mean_full'"))
-            return 1.0 / float(np.prod(self.source.shape))
-        return float(value)
 
 
 def build(
@@ -143,7 +57,7 @@ def build(
     resolved = resolve(params, need=need)
     check_available(resolved)
     first = evaluate(resolved, int(resolved["epoch_prev"]))
-    source = _open(resolved) if _has_data(resolved) else None
+    source = open_data(resolved) if has_data(resolved) else None
     resources: list[Any] = [source] if source is not None else []
     try:
         grid = _grid(resolved, source)
@@ -192,7 +106,9 @@ def _assemble(
     term = DataTerm(
         spec,
         scan,
-        _feed(resolved, source, spec, x),
+        make_feed(
+            resolved, source, spec.geometry.data_shape(spec.grid.shape), x["object"].real.dtype
+        ),
         loss=resolved["algorithm"],
         weight=1.0,
         executor=executor,
@@ -203,46 +119,15 @@ def _assemble(
     )
 
 
-def _has_data(resolved: Mapping[str, Any]) -> bool:
-    return resolved["dataset"] is not None or bool(resolved["data_path"])
-
-
-def _open(resolved: Mapping[str, Any]) -> PatternSource:
-    data = resolved["dataset"]
-    source = open_source(
-        data if data is not None else resolved["data_path"],
-        h5_key=resolved["h5_key"],
-        scan_size=resolved["scan_size"],
-        flip_ky=resolved["flip_ky"],
-        transpose=resolved["transpose_patterns"],
-    )
-    if len(source.shape) != 3:
-        source.close()
-        raise DataError(
-            Problem(source.name, "patterns [N, ky, kx] or [sy, sx, ky, kx]", str(source.shape))
-        )
-    return source
-
-
-def _preparation(resolved: Mapping[str, Any], real: Any) -> Preparation:
-    padded = resolved["use_padded_intensity"]
-    pad = resolved["data_pad"] // resolved["upsample_pattern"] if padded else 0
-    return Preparation(
-        shift=tuple(int(s) for s in resolved["data_shift_vector"]),
-        bin=int(resolved["data_bin"]),
-        multiplier=float(resolved["data_multiplier"]),
-        pad=(pad, pad),
-        dtype=real,
-    )
-
-
 def _grid(resolved: Mapping[str, Any], source: PatternSource | None) -> Grid:
     """The probe window: measured pixels times up-sampling plus padding, or the given probe."""
     if source is None:
         probe = resolved["probe"]
         if not isinstance(probe, np.ndarray):
             raise ParamError(
-                Problem("probe", "an array when there are no data", "nothing", "Give probe or data.")
+                Problem(
+                    "probe", "an array when there are no data", "nothing", "Give probe or data."
+                )
             )
         shape = probe.shape[:2]
     else:
@@ -276,7 +161,9 @@ def _variables(
     positions: np.ndarray,
 ) -> Tree:
     """Start values, inside layout, on the host; only what enters the model."""
-    complex_type = np.dtype(np.complex64 if resolved["default_dtype"] == "single" else np.complex128)
+    complex_type = np.dtype(
+        np.complex64 if resolved["default_dtype"] == "single" else np.complex128
+    )
     real_type = np.empty(0, complex_type).real.dtype
     if isinstance(resolved["probe"], np.ndarray) and resolved["skip_preprocessing"]:
         _check_probe_window(resolved["probe"], grid)
@@ -318,32 +205,12 @@ def _scan_table(
     if resolved["phase_plate_in_h5"]:
         file = h5py.File(resolved["phase_plate_in_h5"], "r")
         resources.append(file)
-        plates = _plate_reader(file, grid, n)
+        plates = plate_reader(file, grid, n)
     table = ScanTable(corners, resolved["probe_marker"], resolved["aberration_marker"], plates)
     return table, resources
 
 
-def _plate_reader(file: h5py.File, grid: Grid, n: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Phase plates of ``configs``, one for all or one per measurement, read as they are needed."""
-    configs = file.get("configs")
-    expected = f"a dataset 'configs' of shape ({n} or 1, {grid.shape[0]}, {grid.shape[1]})"
-    if configs is None or configs.shape[1:] != grid.shape or configs.shape[0] not in (1, n):
-        got = "no such dataset" if configs is None else str(configs.shape)
-        file.close()
-        raise DataError(Problem("phase_plate_in_h5", expected, got))
-
-    def read(indices: np.ndarray) -> np.ndarray:
-        if configs.shape[0] == 1:
-            return configs[:]
-        low, high = int(indices.min()), int(indices.max()) + 1
-        return configs[low:high][indices - low]
-
-    return read
-
-
-def _check_fit(
-    resolved: Mapping[str, Any], x: Tree, scan: ScanTable, n: int, grid: Grid
-) -> None:
+def _check_fit(resolved: Mapping[str, Any], x: Tree, scan: ScanTable, n: int, grid: Grid) -> None:
     """Lengths of per-measurement tables and slices; all problems at once."""
     problems = []
     for key, rows in (
@@ -418,25 +285,3 @@ def _batch_size(
     on_gpu = backend.name != "cpu"
     free = backend.free_bytes() if on_gpu else backend.free_bytes() // len(executor.backends)
     return batching.choose(sizes, free, on_gpu, limit=n)
-
-
-def _feed(
-    resolved: Mapping[str, Any], source: PatternSource | None, spec: ModelSpec, x: Tree
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Prepared data by measurement numbers; kept in memory when they fit."""
-    real = x["object"].real.dtype
-    shape = spec.geometry.data_shape(spec.grid.shape)
-    if source is None:
-
-        def nothing(indices: np.ndarray) -> np.ndarray:
-            return np.zeros((len(indices), *shape), real)
-
-        return nothing
-    preparation = _preparation(resolved, real)
-    resident = fits_in_memory(source, preparation)
-    feed = PatternFeed(source, preparation, resident)
-    problems = check_counts(source if resident else source.read(slice(0, 64)), source.name)
-    if problems:
-        raise DataError(problems)
-    logger.info("data: %s patterns, %s", source.shape[0], "in memory" if resident else "streamed")
-    return feed.batch

@@ -1,9 +1,10 @@
 """The variables: names, public layouts, and what the optimiser actually moves.
 
-Model variables (inside layout) are a tree ``object (Mo, Nz, Y, X), probe (Ns, Mp, ny, nx), positions, tilts,
-background, current, aberrations``.  The optimiser moves *coordinates*: for most variables these are the model
-variables themselves, for a phase-only object the phase at fixed modulus, for a probe tuned in phase or
-modulus only the phase or modulus of its spectrum.  Public arrays are converted here and nowhere else.
+Model variables (inside layout) are a tree ``object (Mo, Nz, Y, X), probe (Ns, Mp, ny, nx),
+positions, tilts, background, current, aberrations``.  The optimiser moves *coordinates*: for most
+variables these are the model variables themselves, for a phase-only object the phase at fixed
+modulus, for a probe tuned in phase or modulus only the phase or modulus of its spectrum.  Public
+arrays are converted here and nowhere else.
 """
 
 from __future__ import annotations

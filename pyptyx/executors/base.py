@@ -1,14 +1,16 @@
 """The one operation of an executor: reduce a list of items over workers, in a fixed order.
 
-Worker w of n takes the contiguous share `share(len(items), n)[w]`, starts from ``start(w)``, folds its items in
-order with ``work(w, partial, item)``, and the partial results are merged in the order of the workers.  The
-result therefore depends on the number of workers only by rounding, and for a given number not at all.
+Worker w of n takes the contiguous share `share(len(items), n)[w]`, starts from ``start(w)``,
+folds its items in order with ``work(w, partial, item)``, and the partial results are merged in
+the order of the workers.  The result therefore depends on the number of workers only by rounding,
+and for a given number not at all.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -43,14 +45,17 @@ class Executor(ABC):
             If a worker fails; it names worker and batch and chains the cause.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a worker in the calling thread has nothing to stop
         """Stop the workers."""
 
     def __enter__(self) -> Executor:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -61,7 +66,7 @@ def share(n_items: int, n_workers: int) -> list[slice]:
     bounds = [0]
     for w in range(n_workers):
         bounds.append(bounds[-1] + base + (w < extra))
-    return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
 
 
 def fold(
@@ -79,7 +84,7 @@ def fold(
                 partial = work(worker, partial, item)
             except Exception as error:
                 raise WorkerError(
-                    f"worker {worker} ({backend.name}) failed in its batch {i + 1} of {len(items)}, "
+                    f"worker {worker} ({backend.name}) failed in batch {i + 1} of {len(items)}, "
                     f"{_name(item)}: {type(error).__name__}: {error}"
                 ) from error
         backend.synchronize()

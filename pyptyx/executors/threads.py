@@ -1,7 +1,7 @@
 """One persistent thread per device, or per share of the measurements on a CPU.
 
-NumPy and SciPy release the GIL inside FFTs and large element-wise operations, so threads over chunks of
-measurements scale where threads inside one small FFT do not.
+NumPy and SciPy release the GIL inside FFTs and large element-wise operations, so threads over
+chunks of measurements scale where threads inside one small FFT do not.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""methods"""
+"""Direct methods: numbers and arrays in, arrays out."""

@@ -1,12 +1,13 @@
 """Limited-memory BFGS over variable trees.
 
-Notation: ``s = x⁺ - x``, ``y = g⁺ - g``, ``ρ = 1/<y,s>``, direction ``d = -H g`` by the two-loop recursion with an
-initial ``H0`` from `pyptyx.optim.scaling`.  ``memory`` pairs are kept: 0 gives scaled gradient descent, 1 a
-conjugate-gradient-like method, ``inf`` all of them.
+Notation: ``s = x⁺ - x``, ``y = g⁺ - g``, ``ρ = 1/<y,s>``, direction ``d = -H g`` by the two-loop
+recursion with an initial ``H0`` from `pyptyx.optim.scaling`.  ``memory`` pairs are kept: 0 gives
+scaled gradient descent, 1 a conjugate-gradient-like method, ``inf`` all of them.
 
 References
 ----------
-D. Liu, J. Nocedal, Math. Program. 45 (1989) 503;  J. Nocedal, S. Wright, Numerical Optimization, section 7.2.
+D. Liu, J. Nocedal, Math. Program. 45 (1989) 503;  J. Nocedal, S. Wright, Numerical Optimization,
+2nd ed., section 7.2.
 """
 
 from __future__ import annotations

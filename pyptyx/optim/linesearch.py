@@ -6,8 +6,8 @@ The step that is returned is always one that was evaluated.
 
 References
 ----------
-J. Nocedal, S. Wright, Numerical Optimization, 2nd ed., section 3.5;  A. Lewis, M. Overton, Math. Program. 141
-(2013) 135 (bracketing for the weak conditions).
+J. Nocedal, S. Wright, Numerical Optimization, 2nd ed., section 3.5;  A. Lewis, M. Overton, Math.
+Program. 141 (2013) 135 (bracketing for the weak conditions).
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class _Trial:
 def weak_wolfe(phi: Phi, f0: float, slope0: float, t0: float, opt: SearchOptions) -> SearchResult:
     """Bracketing with safeguarded cubic interpolation; deterministic.
 
-    A trial that violates W1 (or is not finite) bounds the bracket from above, one that violates only W2
-    from below; without an upper bound the step grows by extrapolation, at least by ``grow``.  When the
-    evaluations run out the lowest trial that satisfied W1 is returned.
+    A trial that violates W1 (or is not finite) bounds the bracket from above, one that violates
+    only W2 from below; without an upper bound the step grows by extrapolation, at least by
+    ``grow``.  When the evaluations run out the lowest trial that satisfied W1 is returned.
     """
     low, high = _Trial(0.0, f0, slope0), None
     best: _Trial | None = None
@@ -110,8 +110,8 @@ def weak_wolfe(phi: Phi, f0: float, slope0: float, t0: float, opt: SearchOptions
 def pypty_search(phi: Phi, f0: float, slope0: float, t0: float, opt: SearchOptions) -> SearchResult:
     """PyPty's rule: times ``shrink`` while W1 fails, times ``grow`` while only W2 fails.
 
-    Where both fail PyPty draws a random step; here the step shrinks.  The step reported is the evaluated
-    one also when the count or the smallest step ends the search.
+    Where both fail PyPty draws a random step; here the step shrinks.  The step reported is the
+    evaluated one also when the count or the smallest step ends the search.
     """
     t, count = t0, 0
     while True:
@@ -136,19 +136,19 @@ def _between(low: _Trial, high: _Trial, opt: SearchOptions) -> float:
     if not math.isfinite(high.value):
         return low.t + opt.shrink * width
     t = _cubic_minimum(low, high)
-    # A first trial can be orders of magnitude too long: the lower guard is loose, the upper one tight.
+    # A first trial can be orders of magnitude too long: the lower guard is loose.
     return min(max(t, low.t + 1e-3 * width), low.t + 0.9 * width)
 
 
 def _beyond(previous: _Trial, low: _Trial, opt: SearchOptions) -> float:
-    """A longer step: secant on the slopes, between ``grow`` and ``10 grow`` times the last one."""
+    """A longer step: secant on the slopes, ``grow`` to ``10 grow`` times the last one."""
     bend = low.slope - previous.slope
     t = low.t - low.slope * (low.t - previous.t) / bend if bend > 0 else math.inf
     return min(max(t, opt.grow * low.t), 10 * opt.grow * low.t)
 
 
 def _cubic_minimum(a: _Trial, b: _Trial) -> float:
-    """Minimiser of the cubic with the values and slopes of two trials (bisection if there is none)."""
+    """Minimiser of the cubic with the values and slopes of two trials, or their middle."""
     d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.t - b.t)
     square = d1 * d1 - a.slope * b.slope
     if not square >= 0:

@@ -1,1 +1,1 @@
-"""output"""
+"""What a run leaves behind: checkpoints, logs, pictures."""

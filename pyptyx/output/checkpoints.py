@@ -1,7 +1,8 @@
 """Checkpoints in PyPty's file names, each written atomically, with a sidecar that names the epoch.
 
-``co cp cg ct cs ca cb .npy``: object, probe, positions, tilts, static background (root), aberrations, beam
-current, in the public layouts; numbered copies are ``checkpoint_<name>_epoch_N.npy``.
+``co cp cg ct cs ca cb .npy``: object, probe, positions, tilts, static background (root),
+aberrations, beam current, in the public layouts; numbered copies are
+``checkpoint_<name>_epoch_N.npy``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyptyx.output.files import write_array, write_bytes
+from pyptyx.files import write_array, write_bytes
 
 CURRENT = {
     "obj": "co.npy",

@@ -1,7 +1,7 @@
 """The log of a run: one record per epoch, and ``loss.csv`` in PyPty's columns.
 
-``loss``, ``sse`` and the constraints are those at the *start* of the epoch, as in PyPty; the additional last
-column holds the loss after the epoch's update.
+``loss``, ``sse`` and the constraints are those at the *start* of the epoch, as in PyPty; the
+additional last column holds the loss after the epoch's update.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyptyx.output.files import write_bytes
+from pyptyx.files import write_bytes
 
 HEAD = ("epoch", "time / s", "loss", "sse", "initial step", "matching step")
 HEAD += ("N linesearch iterations", "dir. derivative", "new dir. derivative")
@@ -82,7 +82,9 @@ class EpochRecord:
         head += [self.evaluations, self.slope, self.new_slope]
         constraints = {k: v for k, v in self.contributions.items() if k != "data"}
         middle = (
-            [constraints.get(name, 0.0) for name in EACH] if detailed else [sum(constraints.values())]
+            [constraints.get(name, 0.0) for name in EACH]
+            if detailed
+            else [sum(constraints.values())]
         )
         return [*head, *middle, self.free_GiB, self.total_GiB, self.warnings, self.loss_after]
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from pyptyx import __version__
 from pyptyx.errors import DataError, Problem
+from pyptyx.files import replacing
 from pyptyx.params import legacy_pickle
 from pyptyx.params.codec import from_json, plain, restore_tables, to_json
 from pyptyx.params.schema import RUN
@@ -176,13 +177,8 @@ def _epochs(params: dict[str, Any]) -> int:
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        write(file)
 
 
 def _without_scalars(value: Any) -> Any:

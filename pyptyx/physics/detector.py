@@ -1,8 +1,8 @@
 """From exit waves to the intensities that are compared with data.
 
-Far field: ``D = M · F[W]`` without a factor, ``I = mean over modes |D|²``; then cropping, summing u × u pixels,
-and the static background ``b² · M``.  Zero frequency stays in the corner of the model *and* of the data
-grid: only cropping and binning look at centred order.
+Far field: ``D = M · F[W]`` without a factor, ``I = mean over modes |D|²``; then cropping, summing
+u × u pixels, and the static background ``b² · M``.  Zero frequency stays in the corner of the
+model *and* of the data grid: only cropping and binning look at centred order.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def collect_vjp(g: Array, geometry: DetectorGeometry, shape: tuple[int, int]) ->
 class FarField:
     """Constants of the far-field detector on one device."""
 
-    def __init__(self, grid: Grid, geometry: DetectorGeometry, backend: Backend, dtype: Any) -> None:
+    def __init__(
+        self, grid: Grid, geometry: DetectorGeometry, backend: Backend, dtype: Any
+    ) -> None:
         self._grid = grid
         self._geometry = geometry
         self._backend = backend
@@ -89,7 +91,7 @@ class FarField:
         return intensity, wave
 
     def vjp(self, saved: Array, g: Array) -> Array:
-        """Gradient of the exit wave for ``g = dL/dI`` (B, ny, nx) on the model grid; overwrites `saved`."""
+        """Gradient of the exit wave for ``g = dL/dI`` on the model grid; overwrites `saved`."""
         wave = saved
         # I = M/(Mp Mo) Σ|F W|²  =>  dL/dW = Fᴴ[ 2 g M/(Mp Mo) F W ]
         g = g * (self._mask * (2 / (wave.shape[1] * wave.shape[2])))
@@ -108,6 +110,6 @@ class FarField:
     ) -> tuple[Array, Array | None]:
         """Gradients on the model grid (B, ny, nx) and of the background root (ky, kx)."""
         g_background = None
-        if wants_background:
+        if wants_background and background is not None:
             g_background = g.sum(axis=0) * (2 * background * self._data_mask)
         return collect_vjp(g, self._geometry, self._grid.shape), g_background

@@ -1,9 +1,9 @@
 """Sampling of the probe window: frequencies, coordinates and band limit.
 
-Notation: ``f`` in cycles per pixel, ``q = f / pixel`` in 1/Å (no 2π), zero frequency in the corner.
-The band limit follows PyPty: ``q² <= (cutoff · max(q_x))²`` where ``max(q_x)`` is the largest *positive*
-FFT frequency.  For windows that are not square the smaller of the two axes counts, otherwise the
-circle would leave the window.
+Notation: ``f`` in cycles per pixel, ``q = f / pixel`` in 1/Å (no 2π), zero frequency in the
+corner. The band limit follows PyPty: ``q² <= (cutoff · max(q_x))²`` where ``max(q_x)`` is the
+largest *positive* FFT frequency.  For windows that are not square the smaller of the two axes
+counts, otherwise the circle would leave the window.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ def disc_mask(shape: tuple[int, int], pixel_A: tuple[float, float], q_limit: flo
 def clean_filter(shape: tuple[int, int], cutoff: float, rolloff: float = 0.0) -> np.ndarray:
     """Low-pass of PyPty's "clean" operation, in cycles per pixel of the array's own grid.
 
-    ``1`` for ``ρ = f_x² + f_y² <= (cutoff/2)²``; with a roll-off ``w`` and ``ρ₀ = ((cutoff-w)/2)²`` the
-    factor ``½(1 + cos(π (ρ-ρ₀) / ((cutoff/2)² - ρ₀)))`` between ``ρ₀`` and the edge.
+    ``1`` for ``ρ = f_x² + f_y² <= (cutoff/2)²``; with a roll-off ``w`` and ``ρ₀ =
+    ((cutoff-w)/2)²`` the factor ``½(1 + cos(π (ρ-ρ₀) / ((cutoff/2)² - ρ₀)))`` between ``ρ₀`` and
+    the edge.
 
     Returns
     -------

@@ -4,13 +4,14 @@
     probe ── scenario, current, phase plate, aberrations, tilt before, shift ── multislice ──
         ── tilt after ── detector ── crop, bin, background ── intensity I
 
-A `ForwardModel` holds constants on one device and no state.  It works on an *effective* state that
-`prepare` makes once per evaluation (object band-limited as a whole, probe spectrum), accumulates gradients
-with respect to that state batch by batch, and `finish` takes them back to the variables.  Everything between
-`prepare` and `finish` is a chain of stages, each defined beside its adjoint in its own module.
+A `ForwardModel` holds constants on one device and no state.  It works on an *effective* state
+that `prepare` makes once per evaluation (object band-limited as a whole, probe spectrum),
+accumulates gradients with respect to that state batch by batch, and `finish` takes them back to
+the variables.  Everything between `prepare` and `finish` is a chain of stages, each defined
+beside its adjoint in its own module.
 
-Gradients: ``g = dL/dRe z + i dL/dIm z``.  The gradient of the probe is the one along band-limited changes
-(projected onto M, as in PyPty).
+Gradients: ``g = dL/dRe z + i dL/dIm z``.  The gradient of the probe is the one along band-limited
+changes (projected onto M, as in PyPty).
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class ModelSpec:
 
     grid: Grid
     distances_A: tuple[float, ...] = ()
-    tilt: TiltPlan = TiltPlan()
+    tilt: TiltPlan = field(default_factory=TiltPlan)
     shift: bool = True
     num_aberrations: int = 0
     plates: bool = False
-    geometry: DetectorGeometry = DetectorGeometry()
+    geometry: DetectorGeometry = field(default_factory=DetectorGeometry)
     patch_band_limit: bool = False
     dtype: Any = np.complex64
 
@@ -96,7 +97,7 @@ class Batch:
     indices: np.ndarray
     corners: np.ndarray
     scenario: np.ndarray | None = None
-    aberration_row: np.ndarray | None = None
+    aberration_row: Any = None
     plate: np.ndarray | None = None
 
 
@@ -146,9 +147,13 @@ class ForwardModel:
         """Gradients of the variables from accumulated gradients of the effective state."""
         out = dict(acc)
         if "object" in acc and not self.spec.patch_band_limit:
-            out["object"] = band_limit(acc["object"], self._object_mask(acc["object"]), self.backend)
+            out["object"] = band_limit(
+                acc["object"], self._object_mask(acc["object"]), self.backend
+            )
         if "probe" in acc:
-            spectrum = acc["probe"] if self.spec.probe_as_spectrum else self.backend.fft2(acc["probe"])
+            spectrum = (
+                acc["probe"] if self.spec.probe_as_spectrum else self.backend.fft2(acc["probe"])
+            )
             out["probe"] = self.backend.ifft2(spectrum * self._mask, overwrite=True)
         return out
 
@@ -166,7 +171,7 @@ class ForwardModel:
         return self._exit_wave(state, batch, _Saved(batch))
 
     def vjp(self, saved: _Saved, g: Array, acc: Tree) -> None:
-        """Add the gradients for ``g = dL/dI`` (B, ky, kx) into `acc`; its keys say what is wanted."""
+        """Add the gradients for ``g = dL/dI`` into `acc`; its keys say what is wanted."""
         spec, rows = self.spec, saved.batch.indices
         g, g_background = self._detector.to_data_vjp(g, saved.background, "background" in acc)
         if g_background is not None:
@@ -185,18 +190,11 @@ class ForwardModel:
         )
         if g_patches is not None:
             patches_vjp(saved.patches, g_patches, self._patch_mask, acc["object"], self.backend)
-        names = {"current", "aberrations"} & acc.keys()
-        names |= {"shift"} if "positions" in acc else set()
-        names |= {"tilt"} if g_tilts is not None and spec.tilt.before else set()
-        if not names and "probe" not in acc:
-            grads = {}
-        else:
-            grads = self._probe.vjp(saved.probe, wave, acc.get("probe"), names)
+        grads = self._probe_vjp(saved, wave, acc)
         if g_tilts is not None:
             if g_inside is not None:
                 g_tilts[:, INSIDE] = g_inside
-            if "tilt" in grads:
-                g_tilts[:, BEFORE] = grads["tilt"]
+            g_tilts[:, BEFORE] = grads.get("tilt", 0)
             _add_rows(acc["tilts"], rows, g_tilts)
         if "shift" in grads:
             _add_rows(acc["positions"], rows, grads["shift"])
@@ -205,9 +203,20 @@ class ForwardModel:
         if "aberrations" in grads:
             np.add.at(acc["aberrations"], saved.batch.aberration_row, grads["aberrations"])
 
+    def _probe_vjp(self, saved: _Saved, wave: Array, acc: Tree) -> dict[str, np.ndarray]:
+        """Add the probe's gradient into `acc`; return those of the per-pattern variables."""
+        names = {"current", "aberrations"} & acc.keys()
+        if "positions" in acc:
+            names.add("shift")
+        if "tilts" in acc and self.spec.tilt.before:
+            names.add("tilt")
+        if not names and "probe" not in acc:
+            return {}
+        return self._probe.vjp(saved.probe, wave, acc.get("probe"), names)
+
     def _exit_wave(self, state: Tree, batch: Batch, saved: _Saved) -> Array:
         spec, rows = self.spec, batch.indices
-        tilts = _rows(state["tilts"], rows) if "tilts" in state else None
+        tilts = _rows(state.get("tilts", _UPRIGHT), rows)
         windows, saved.patches = patches(
             state["object"], batch.corners, spec.grid.shape, self._patch_mask, self.backend
         )
@@ -215,7 +224,9 @@ class ForwardModel:
             scenario=batch.scenario,
             current=state["current"][rows] if "current" in state else None,
             plate=batch.plate if spec.plates else None,
-            aberrations=state["aberrations"][batch.aberration_row] if spec.num_aberrations else None,
+            aberrations=state["aberrations"][batch.aberration_row]
+            if spec.num_aberrations
+            else None,
             tilt=tilts[:, BEFORE] if spec.tilt.before else None,
             shift=_rows(state["positions"], rows) - batch.corners if spec.shift else None,
         )
@@ -241,6 +252,10 @@ class ForwardModel:
         grid = self.spec.grid
         mask = disc_mask(obj.shape[-2:], grid.pixel_A, grid.q_limit)
         return self.backend.asarray(mask.astype(obj.real.dtype))
+
+
+_UPRIGHT = np.zeros((1, 6))
+"""Tilts of a model without any."""
 
 
 def _rows(a: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Transmission through the slices and propagation between them.
 
-``W₀ = ψ``; for z = 0 … Nz-1: ``W ← W · O_z`` (every probe mode with every object mode) and, between slices,
-``W ← F⁻¹[p_z F W]`` with ``p_z = exp(-iπ d_z (λ q² + 2 (q_y τ_y + q_x τ_x))) · M``.  The wave behind the last
-slice is not propagated.  Axes of the wave: (B, Mp, Mo, ny, nx).
+``W₀ = ψ``; for z = 0 … Nz-1: ``W ← W · O_z`` (every probe mode with every object mode) and,
+between slices, ``W ← F⁻¹[p_z F W]`` with ``p_z = exp(-iπ d_z (λ q² + 2 (q_y τ_y + q_x τ_x))) ·
+M``.  The wave behind the last slice is not propagated.  Axes of the wave: (B, Mp, Mo, ny, nx).
 """
 
 from __future__ import annotations
@@ -74,17 +74,15 @@ class Multislice:
         """
         incoming = wave[:, :, None]
         saved = _Saved([incoming], patches, [])
-        factors: dict[float, Array] = {}
-        for z in range(patches.shape[2]):
-            if z > 0:
-                d = self._distances[z - 1]
-                if d not in factors:
-                    factors[d] = self._propagator(d, tilt)
-                spectrum = self._backend.fft2(out, overwrite=True)  # noqa: F821 - set for z = 0
-                spectrum *= factors[d]
-                incoming = self._backend.ifft2(spectrum, overwrite=True)
-                saved.incoming.append(incoming)
-                saved.factors.append(factors[d])
+        factors = {d: self._propagator(d, tilt) for d in set(self._distances)}
+        out = incoming * patches[:, None, :, 0]
+        for z in range(1, patches.shape[2]):
+            factor = factors[self._distances[z - 1]]
+            spectrum = self._backend.fft2(out, overwrite=True)
+            spectrum *= factor
+            incoming = self._backend.ifft2(spectrum, overwrite=True)
+            saved.incoming.append(incoming)
+            saved.factors.append(factor)
             out = incoming * patches[:, None, :, z]
         return out, saved
 
@@ -114,7 +112,9 @@ class Multislice:
             if g_tilt is not None:
                 v = kernels.imag_inner(self._backend.fft2(incoming), spectrum) / self._grid.size
                 g_tilt += self._separable[self._distances[z - 1]].gradient(v)
-            g = self._backend.ifft2(kernels.mul_conj(saved.factors[z - 1], spectrum), overwrite=True)
+            g = self._backend.ifft2(
+                kernels.mul_conj(saved.factors[z - 1], spectrum), overwrite=True
+            )
         return (g[:, :, 0] if g.shape[2] == 1 else g.sum(axis=2)), g_patches, g_tilt
 
     def _propagator(self, d: float, tilt: np.ndarray | None) -> Array:

@@ -1,7 +1,7 @@
 """Positions and the windows they cut out of the object.
 
-A position is the top-left corner of the probe window in object pixels.  It splits into an integer corner
-(half to even) and a fraction that moves the probe.
+A position is the top-left corner of the probe window in object pixels.  It splits into an integer
+corner (half to even) and a fraction that moves the probe.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The probe on its way to the specimen: scenario, current, phase plate, local aberrations, tilt, shift.
+"""The probe on its way: scenario, current, phase plate, local aberrations, tilt, shift.
 
-All of these but the tilt multiply the probe spectrum, so the spectrum is computed once per evaluation
-and every pattern costs one inverse FFT per mode:
+All of these but the tilt multiply the probe spectrum, so the spectrum is computed once per
+evaluation and every pattern costs one inverse FFT per mode:
 
 ``ψ_t = |c_t| F⁻¹[ S_t · M · F[ T_t · F⁻¹[ A_t · M · H_t · F p ] ] ]``
 
@@ -57,13 +57,12 @@ class Illumination:
 class _Saved:
     """What the adjoint needs."""
 
-    spectral_factor: Array | None = None
-    spectrum: Array | None = None
+    spectral_factor: Array = None
+    spectrum: Array = None
     ramped: Any = None
-    shift_factor: Array | None = None
-    shifted: Array | None = None
-    out: Array | None = None
-    unscaled: Array | None = None
+    shift_factor: Array = None
+    shifted: Array = None
+    unscaled: Array = None
     illumination: Illumination = field(default_factory=Illumination)
 
 
@@ -86,11 +85,13 @@ class ProbeStage:
         self._dtype = np.dtype(dtype)
         real = np.empty(0, dtype).real.dtype
         self._mask = backend.asarray(grid.mask.astype(real))
-        self._basis = None if basis is None else np.asarray(basis, np.float64)
+        self._basis: Any = None if basis is None else np.asarray(basis, np.float64)
         self._shift = Separable(-2 * np.pi * grid.f_y, -2 * np.pi * grid.f_x, backend, dtype)
         self._ramp = ramp_factor(grid, backend, dtype)
 
-    def forward(self, probe: Array, spectrum: Array | None, light: Illumination) -> tuple[Array, _Saved]:
+    def forward(
+        self, probe: Array, spectrum: Array | None, light: Illumination
+    ) -> tuple[Array, _Saved]:
         """Illuminate a batch.
 
         Parameters
@@ -107,9 +108,8 @@ class ProbeStage:
             For `vjp`.
         """
         saved = _Saved(illumination=light)
-        fused = light.shift is not None and light.tilt is None
         factor, masked = self._plate_and_aberrations(light)
-        if fused:
+        if light.shift is not None and light.tilt is None:
             shift = self._shift.factor(light.shift)
             factor = shift if factor is None else factor * shift
             masked = True
@@ -133,7 +133,9 @@ class ProbeStage:
             wave = wave * self._real(np.abs(light.current))[:, None, None, None]
         return wave, saved
 
-    def vjp(self, saved: _Saved, g: Array, g_probe: Array, wanted: set[str]) -> dict[str, np.ndarray]:
+    def vjp(
+        self, saved: _Saved, g: Array, g_probe: Array, wanted: set[str]
+    ) -> dict[str, np.ndarray]:
         """Adjoint of `forward`.
 
         Parameters
@@ -143,7 +145,8 @@ class ProbeStage:
         g : array, (B, Mp, ny, nx)
             Gradient of the loss with respect to the illuminating waves.
         g_probe : array, (Ns, Mp, ny, nx), or None
-            Accumulator: of the probe, or of its *spectrum* if `uses_spectrum` (``F`` of the gradient).
+            Accumulator: of the probe, or of its *spectrum* if `uses_spectrum` (``F`` of the
+            gradient).
         wanted : set of str
             Which of ``current, aberrations, tilt, shift`` are needed.
 
@@ -157,7 +160,9 @@ class ProbeStage:
         if light.current is not None:
             if "current" in wanted:
                 overlap = (saved.unscaled.real * g.real + saved.unscaled.imag * g.imag).sum(axis=1)
-                grads["current"] = np.sign(light.current) * self._host(kernels.pattern_sums(overlap))
+                grads["current"] = np.sign(light.current) * self._host(
+                    kernels.pattern_sums(overlap)
+                )
             g = g * self._real(np.abs(light.current))[:, None, None, None]
         if light.tilt is not None:
             g = self._tilt_vjp(saved, g, wanted, grads)

@@ -1,9 +1,9 @@
 """Tilts before, inside and after the specimen.
 
-Slopes ``τ`` are tangents (about radians).  Before and after the specimen a tilt multiplies the wave by
-``T = exp(i 2π/λ (X τ_x + Y τ_y))`` with the origin at pixel n//2: a positive slope moves the far field
-towards +q by τ/λ.  Inside, it turns the propagator: ``exp(-i 2π d (q_x τ_x + q_y τ_y))`` moves the wave
-by ``+d τ`` per gap (see `multislice`).
+Slopes ``τ`` are tangents (about radians).  Before and after the specimen a tilt multiplies the
+wave by ``T = exp(i 2π/λ (X τ_x + Y τ_y))`` with the origin at pixel n//2: a positive slope moves
+the far field towards +q by τ/λ.  Inside, it turns the propagator: ``exp(-i 2π d (q_x τ_x + q_y
+τ_y))`` moves the wave by ``+d τ`` per gap (see `multislice`).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class TiltPlan:
 
 
 class Separable:
-    """Unit-modulus factor ``exp(i (a_y(i) v_y + a_x(j) v_x))`` for per-pattern vectors v, and its gradient.
+    """Factor ``exp(i (a_y v_y + a_x v_x))`` for per-pattern vectors v, and its gradient.
 
-    Sub-pixel shifts, tilt ramps and tilted propagators all have this form: `a_y` (ny,) and `a_x` (nx,) are
-    radians per unit of v.
+    Sub-pixel shifts, tilt ramps and tilted propagators all have this form: `a_y` (ny,) and `a_x`
+    (nx,) are radians per unit of v.
     """
 
     def __init__(self, a_y: np.ndarray, a_x: np.ndarray, backend: Backend, dtype: Any) -> None:
@@ -58,7 +58,7 @@ class Separable:
         return on(e_y)[:, :, None] * on(e_x)[:, None, :]
 
     def gradient(self, v: Array) -> np.ndarray:
-        """``dL/dv`` (B, 2) from ``V = Im(conj(out) · g)`` (B, ny, nx) with `out` the factored wave."""
+        """``dL/dv`` (B, 2) from ``V = Im(conj(out) · g)``, where `out` is the factored wave."""
         # dL = Re<g, i a out dv> = a Im(conj(out) g) dv; sums in float64.
         rows, columns = v.sum(axis=2, dtype=np.float64), v.sum(axis=1, dtype=np.float64)
         host = self._backend.to_host
@@ -78,7 +78,9 @@ def ramp(wave: Array, factor: Array) -> tuple[Array, tuple[Array, Array]]:
     return out, (out, factor)
 
 
-def ramp_vjp(saved: tuple[Array, Array], g: Array, separable: Separable | None) -> tuple[Array, Any]:
+def ramp_vjp(
+    saved: tuple[Array, Array], g: Array, separable: Separable | None
+) -> tuple[Array, Any]:
     """Gradient of the wave, and of the tilt (B, 2) if `separable` is given."""
     out, factor = saved
     g_tilt = None if separable is None else separable.gradient(kernels.imag_inner(out, g))

@@ -1,8 +1,8 @@
-"""The data term: ``L = w Σ_t Σ_pixels ℓ(I_t, D_t)`` over batches of measurements and workers.
+"""The data term: ``L = w Σ_t Σ_pixels l(I_t, D_t)`` over batches of measurements and workers.
 
-Each worker owns a backend, a copy of the model's constants and an accumulator; it takes a contiguous share
-of the batches in order.  Accumulators are added in the order of the workers, so a given number of workers
-gives the same bits every time.
+Each worker owns a backend, a copy of the model's constants and an accumulator; it takes a
+contiguous share of the batches in order.  Accumulators are added in the order of the workers, so
+a given number of workers gives the same bits every time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ScanTable:
 
     corners: np.ndarray
     scenario: np.ndarray | None = None
-    aberration_row: np.ndarray | None = None
+    aberration_row: Any = None
     plates: Callable[[np.ndarray], np.ndarray] | None = None
 
     def batch(self, indices: np.ndarray) -> Batch:

@@ -1,7 +1,7 @@
 """Closed-form inputs of the golden numbers, and their checksums.
 
-The numbers were measured with PyPty 2.2 in double precision.  Gradients there are ``dL/dz*``, half of the
-package's ``dL/dRe z + i dL/dIm z``, hence the factor in `checksum`.
+The numbers were measured with PyPty 2.2 in double precision.  Gradients there are ``dL/dz*``,
+half of the package's ``dL/dRe z + i dL/dIm z``, hence the factor in `checksum`.
 """
 
 import numpy as np

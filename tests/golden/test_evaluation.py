@@ -1,8 +1,9 @@
 """Loss and gradients against PyPty's numbers, through the public face, for every far-field row.
 
-PyPty's rows that contain one of its defects are compared where it is right: tilt modes 1 and 2 secretly
-tilt the propagator with row 0 (F10), which mode 4 says openly; the background gradient is compared
-inside the band limit only.  PyPty hard-codes approximations of π, hence the tolerance of 1e-7.
+PyPty's rows that contain one of its defects are compared where it is right: tilt modes 1 and 2
+secretly tilt the propagator with row 0 (F10), which mode 4 says openly; the background gradient
+is compared inside the band limit only.  PyPty hard-codes approximations of π, hence the tolerance
+of 1e-7.
 """
 
 import numpy as np
@@ -154,14 +155,14 @@ def test_loss_and_gradients(case):
 
 
 def test_background_gradient_is_masked_and_otherwise_pyptys():
-    """PyPty's gradient outside the band limit is ``Σ_t 2b ℓ'`` with I = b²; ours is zero there."""
+    """Outside the band limit ours is zero, PyPty's is ``Σ_t 2b dl/dI`` at I = 0."""
     params = CASES["sb mp1"]
     _loss, _sse, got = pyptyx.loss_and_gradient(params)
     g = got["static_background"]
     grid = Grid((16, 16), (cf.PIXEL_A, cf.PIXEL_A), cf.WAVELENGTH_A)
     outside = ~np.fft.fftshift(grid.mask)
     assert np.all(g[outside] == 0)
-    # In PyPty the model outside M is I = b² M = 0, so there ℓ' = -√D and the gradient is -2b Σ√D.
+    # There I = b² M = 0, so that dl/dI = -√D.
     full = g.copy()
     root = params["static_background"]
     full[outside] = (-2 * root * np.sqrt(params["dataset"]).sum(axis=0))[outside]

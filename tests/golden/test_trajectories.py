@@ -1,8 +1,10 @@
 """Whole runs against PyPty's logged trajectories: same steps, same evaluation counts, same losses.
 
-``optimizer="pypty"`` follows PyPty's step rule; the default rule is compared for what it is meant to be:
-better in fewer evaluations.
+``optimizer="pypty"`` follows PyPty's step rule; the default rule is compared for what it is meant
+to be: better in fewer evaluations.
 """
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,7 +71,7 @@ def test_default_rule_needs_fewer_evaluations(problem, variant):
     assert result.losses[-1].loss < reference[-1][0]
     assert sum(r.evaluations for r in result.losses) < sum(row[3] for row in reference)
     losses = [r.loss for r in result.losses] + [result.final_loss]
-    assert all(b < a for a, b in zip(losses[:-1], losses[1:], strict=True))
+    assert all(b < a for a, b in pairwise(losses))
 
 
 def test_history_length_inf(problem):

@@ -1,6 +1,7 @@
 """Sizes that keep the code readable, and a docstring on everything public."""
 
 import ast
+from functools import cache
 
 import pytest
 from source_files import L5_MODULES, MODULES, component, label, tree, where
@@ -45,6 +46,11 @@ def exempt(path, function):
 
 def classes_by_name(modules):
     return {c.name: c for m in modules for c in ast.walk(m) if isinstance(c, ast.ClassDef)}
+
+
+@cache
+def all_classes():
+    return classes_by_name(tree(path) for path in MODULES)
 
 
 def documented_methods(classes, cls):
@@ -109,8 +115,7 @@ def test_functions_take_few_arguments(path):
 @pytest.mark.parametrize("path", MODULES, ids=label)
 def test_everything_public_is_documented(path):
     module = tree(path)
-    classes = classes_by_name(tree(p) for p in MODULES)
-    bare = [f"{where(path, node)}: {name}" for node, name in undocumented(module, classes)]
+    bare = [f"{where(path, node)}: {name}" for node, name in undocumented(module, all_classes())]
     if ast.get_docstring(module) is None:
         bare.insert(0, f"{label(path)}: the module itself")
     assert not bare, "\n".join(bare)

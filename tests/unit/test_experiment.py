@@ -166,6 +166,19 @@ def test_random_object_is_seeded_and_covers_the_scan(exp):
     np.testing.assert_allclose(np.abs(obj), 1)
     assert 0 <= np.angle(obj).min() < np.angle(obj).max() < 0.3
     np.testing.assert_array_equal(obj, face.append_exp_params(exp)["obj"])
+    other = face.append_exp_params(exp, {"seed": 7})
+    assert other["seed"] == 7
+    assert np.abs(other["obj"] - obj).max() > 0.01
+    same = face.append_exp_params(exp | {"seed": 7})
+    np.testing.assert_array_equal(same["obj"], other["obj"])
+
+
+def test_given_wavelength_wins(exp):
+    del exp["acc_voltage"]
+    params = face.append_exp_params(exp | {"wavelength_A": 0.03, "rez_pixel_size_mrad": 3.0})
+    assert params["wavelength_A"] == 0.03
+    assert params["rez_pixel_size_A"] == pytest.approx(0.1)
+    assert "voltage not given, wavelength 0.030000 Å" in describe(params)
 
 
 # ---- preset -----------------------------------------------------------------------------------
@@ -433,7 +446,7 @@ def test_describe(exp):
     params = face.append_exp_params(exp | {"num_slices": 4, "defocus": 20})
     text = describe(params)
     lines = dict(line.split("  ", 1) for line in text.splitlines())
-    assert "60.0 kV" in text or "60 kV" in text
+    assert lines["energy"].strip().startswith("60 kV, wavelength 0.0486")
     assert "3 x 5 points, mean step 0.700 Å" in lines["scan"]
     assert "18 x 14 px" in lines["window (y, x)"]
     assert "15 x 12 x 8 float32" in lines["data"]

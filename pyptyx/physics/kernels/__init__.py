@@ -1,7 +1,7 @@
 """Element-wise segments between two FFTs.
 
-`reference` is plain array code and the specification; a translation for a device has the same names and
-signatures.  `select` returns the module for a backend, once, at set-up.
+`reference` is plain array code and the specification; a translation for a device has the same
+names and signatures.  `select` returns the module for a backend, once, at set-up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Reference kernels in plain array code: they run on NumPy and on CuPy arrays and define the results.
+"""Reference kernels in plain array code; they run on NumPy and CuPy and define the results.
 
-Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.  Real scale factors act on
-the real and imaginary planes separately: multiplying a complex array by a real one in NumPy first
-converts the real one, which doubles the time.
+Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.  Real scale factors
+act on the real and imaginary planes separately: multiplying a complex array by a real one in
+NumPy first converts the real one, which doubles the time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def gather(obj: Array, corners: np.ndarray, window: tuple[int, int]) -> Array:
 
 
 def scatter_add(target: Array, corners: np.ndarray, patches: Array) -> None:
-    """Adjoint of `gather`: add `patches` (B, ..., ny, nx) into `target` (..., Y, X), in batch order."""
+    """Adjoint of `gather`: add `patches` (B, ..., ny, nx) into `target`, in batch order."""
     ny, nx = patches.shape[-2:]
     for b, (y, x) in enumerate(corners.tolist()):
         target[..., y : y + ny, x : x + nx] += patches[b]
@@ -73,7 +73,7 @@ def pattern_sums(a: Array) -> Array:
 
 
 def lsq_sqrt(intensity: Array, data: Array) -> tuple[Array, Array]:
-    """Amplitude loss ``Σ(√I - √D)²`` per pattern and ``dℓ/dI = (√I - √D)/√I`` (``-√D`` where I = 0)."""
+    """``Σ(√I - √D)²`` per pattern and its derivative ``(√I - √D)/√I`` (``-√D`` where I = 0)."""
     amplitude = np.sqrt(intensity)
     residual = amplitude - np.sqrt(data)
     value = pattern_sums(residual * residual)
@@ -83,7 +83,7 @@ def lsq_sqrt(intensity: Array, data: Array) -> tuple[Array, Array]:
 
 
 def ml(intensity: Array, data: Array) -> tuple[Array, Array]:
-    """Poisson likelihood ``Σ I - D ln I`` per pattern and ``(I - D)/I``; where I = 0: 0 and ``-D``."""
+    """Poisson ``Σ I - D ln I`` per pattern and ``(I - D)/I``; where I = 0, 0 and ``-D``."""
     safe = intensity + (intensity == 0)
     value = pattern_sums(intensity - data * np.log(safe))
     derivative = intensity - data
@@ -100,7 +100,7 @@ def lsq(intensity: Array, data: Array) -> tuple[Array, Array]:
 
 
 def lsq_sqrt_2(intensity: Array, data: Array) -> tuple[Array, Array]:
-    """``Σ ½(I - D)²/D`` where D > 0.5, else ``I``; derivative ``I/D - 1``, else 1 (PyPty's threshold)."""
+    """``Σ ½(I - D)²/D`` where D > 0.5, else ``I``, and ``I/D - 1``, else 1 (PyPty's threshold)."""
     counted = data > 0.5
     safe = np.where(counted, data, data.dtype.type(1))
     residual = intensity - data

@@ -1,0 +1,116 @@
+"""The data of a run: opening the source, preparing batches, reading phase plates."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory, open_source
+from pyptyx.data.base import PatternSource
+from pyptyx.errors import DataError, Problem
+from pyptyx.physics.grid import Grid
+
+logger = logging.getLogger(__name__)
+
+
+def has_data(resolved: Mapping[str, Any]) -> bool:
+    """Whether the parameters name any data."""
+    return resolved["dataset"] is not None or bool(resolved["data_path"])
+
+
+def open_data(resolved: Mapping[str, Any]) -> PatternSource:
+    """The patterns of a run, unread.
+
+    Raises
+    ------
+    DataError
+        If they cannot be opened or are not patterns.
+    """
+    data = resolved["dataset"]
+    source = open_source(
+        data if data is not None else resolved["data_path"],
+        h5_key=resolved["h5_key"],
+        scan_size=resolved["scan_size"],
+        flip_ky=resolved["flip_ky"],
+        transpose=resolved["transpose_patterns"],
+    )
+    if len(source.shape) != 3:
+        source.close()
+        raise DataError(
+            Problem(source.name, "patterns [N, ky, kx] or [sy, sx, ky, kx]", str(source.shape))
+        )
+    return source
+
+
+def _preparation(resolved: Mapping[str, Any], real: Any) -> Preparation:
+    padded = resolved["use_padded_intensity"]
+    shift_y, shift_x = resolved["data_shift_vector"]
+    pad = resolved["data_pad"] // resolved["upsample_pattern"] if padded else 0
+    return Preparation(
+        shift=(int(shift_y), int(shift_x)),
+        bin=int(resolved["data_bin"]),
+        multiplier=float(resolved["data_multiplier"]),
+        pad=(pad, pad),
+        dtype=real,
+    )
+
+
+def make_feed(
+    resolved: Mapping[str, Any],
+    source: PatternSource | None,
+    shape: tuple[int, int],
+    real: np.dtype[Any],
+) -> Callable[[np.ndarray], np.ndarray]:
+    """``feed(indices) -> (B, ky, kx)`` in corner order; kept in memory when the data fit.
+
+    Parameters
+    ----------
+    resolved : mapping
+    source : PatternSource or None
+        None gives zeros of `shape`, for simulations.
+    shape : tuple of int
+        Data grid.
+    real : dtype
+        Working type.
+
+    Raises
+    ------
+    DataError
+        For NaN, negative or all-zero counts, in memory everywhere, otherwise in the first patterns.
+    """
+    if source is None:
+
+        def nothing(indices: np.ndarray) -> np.ndarray:
+            return np.zeros((len(indices), *shape), real)
+
+        return nothing
+    preparation = _preparation(resolved, real)
+    resident = fits_in_memory(source, preparation)
+    feed = PatternFeed(source, preparation, resident)
+    problems = check_counts(source if resident else source.read(slice(0, 64)), source.name)
+    if problems:
+        raise DataError(problems)
+    logger.info("data: %s patterns, %s", source.shape[0], "in memory" if resident else "streamed")
+    return feed.batch
+
+
+def plate_reader(file: h5py.File, grid: Grid, n: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Phase plates of ``configs``, one for all or one per measurement, read as they are needed."""
+    configs = file.get("configs")
+    expected = f"a dataset 'configs' of shape ({n} or 1, {grid.shape[0]}, {grid.shape[1]})"
+    if configs is None or configs.shape[1:] != grid.shape or configs.shape[0] not in (1, n):
+        got = "no such dataset" if configs is None else str(configs.shape)
+        file.close()
+        raise DataError(Problem("phase_plate_in_h5", expected, got))
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        if configs.shape[0] == 1:
+            return configs[:]
+        low, high = int(indices.min()), int(indices.max()) + 1
+        return configs[low:high][indices - low]
+
+    return read

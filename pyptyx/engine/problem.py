@@ -1,0 +1,103 @@
+"""A reconstruction problem: everything that is constant during a run, and the present variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from pyptyx.backend import Backend
+from pyptyx.data.base import PatternSource
+from pyptyx.engine import batching
+from pyptyx.errors import ParamError, Problem
+from pyptyx.executors import Executor
+from pyptyx.physics.model import ModelSpec
+from pyptyx.terms.data_term import DataTerm, ScanTable
+
+Tree = dict[str, Any]
+
+
+@dataclass
+class Reconstruction:
+    """A reconstruction problem: what is constant during a run, and the start values.
+
+    Attributes
+    ----------
+    params : dict
+        Resolved parameters.
+    x : dict
+        Start values, inside layout, on the main backend.
+    spec : ModelSpec
+    scan : ScanTable
+    executor : Executor
+    source : PatternSource or None
+        None in a pure simulation.
+    batch_size : int
+    measurements : int
+        Number of measurements N.
+    data_term : DataTerm
+        Over all measurements with weight 1; `DataTerm.replace` makes the one of an epoch.
+    """
+
+    params: dict[str, Any]
+    x: Tree
+    spec: ModelSpec
+    scan: ScanTable
+    executor: Executor
+    source: PatternSource | None
+    batch_size: int
+    measurements: int
+    data_term: DataTerm
+    _resources: list[Any] = field(default_factory=list)
+
+    @property
+    def backend(self) -> Backend:
+        """Where the variables live."""
+        return self.executor.backends[0]
+
+    def data_term_at(self, values: Mapping[str, Any]) -> DataTerm:
+        """The data term of an epoch whose schedulable keys are `values`."""
+        sequence = self.sequence_at(values)
+        batches = batching.split(sequence, self.batch_size, len(self.executor.backends))
+        return self.data_term.replace(self._weight(values["loss_weight"]), batches)
+
+    def sequence_at(self, values: Mapping[str, Any]) -> np.ndarray:
+        """Sorted measurement indices of an epoch."""
+        given = values["sequence"]
+        if given is None:
+            return np.arange(self.measurements)
+        sequence = np.unique(np.asarray(given, np.int64))
+        if len(sequence) == 0 or sequence[-1] >= self.measurements or sequence[0] < 0:
+            got = "an empty list" if len(sequence) == 0 else f"{sequence[0]} to {sequence[-1]}"
+            raise ParamError(Problem("sequence", f"indices from 0 to {self.measurements - 1}", got))
+        return sequence
+
+    def close(self) -> None:
+        """Stop the workers and close the files."""
+        self.executor.close()
+        for resource in self._resources:
+            resource.close()
+
+    def __enter__(self) -> Reconstruction:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _weight(self, value: float | str) -> float:
+        """``loss_weight``: a number, or one over the measurements or over all measured values."""
+        if value == "mean":
+            return 1.0 / self.measurements
+        if value == "mean_full":
+            if self.source is None:
+                raise ParamError(Problem("loss_weight", "a number without data", "'mean_full'"))
+            return 1.0 / float(np.prod(self.source.shape))
+        return float(value)

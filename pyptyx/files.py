@@ -1,0 +1,76 @@
+"""Atomic files: written under a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pyptyx.errors import OutputError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path that takes the place of `target` on success and vanishes on failure.
+
+    Parameters
+    ----------
+    target : Path
+        The file to write; its ending is kept by the temporary name.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; an older file stays as it was.
+    """
+    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    try:
+        yield temporary
+        # On disk before the name points to it, so that a power cut cannot leave an empty file.
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(
+            f"could not write {target}: {error.strerror or error}. An older file stays as it was; "
+            "check free space and permissions of the folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write `content` atomically."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_array(target: Path, array: np.ndarray) -> None:
+    """Write an ``.npy`` file atomically; object arrays are refused."""
+    with replacing(target) as temporary:
+        np.save(temporary, array, allow_pickle=False)
+
+
+def make_folder(folder: Path) -> None:
+    """Create an output folder and check that files can be written there.
+
+    Raises
+    ------
+    OutputError
+        Naming ``output_folder``.
+    """
+    probe = folder / f".{uuid.uuid4().hex[:8]}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"output_folder: expected a folder that can be written, got {folder}: "
+            f"{error.strerror or error}. Give another folder, or output_folder=None to keep "
+            "results in memory"
+        ) from error
