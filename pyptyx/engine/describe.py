@@ -10,8 +10,9 @@ import numpy as np
 
 from pyptyx.data import PatternSource
 from pyptyx.engine.patterns import open_patterns
-from pyptyx.engine.start import beam_wavelength_A, first_sequence, initial_positions
+from pyptyx.engine.start import first_sequence, initial_positions
 from pyptyx.engine.start_probe import initial_probe
+from pyptyx.engine.window import probe_window
 from pyptyx.params import resolve
 from pyptyx.physics.grid import Grid
 
@@ -44,7 +45,7 @@ def describe(params: Mapping[str, Any]) -> str:
     """
     resolved = resolve(params, need=("data", "acc_voltage"))
     with open_patterns(resolved) as source:
-        grid = _grid(resolved, source)
+        grid = probe_window(resolved, source)
         probe = initial_probe(resolved, source, grid)
         rows = [
             *_optics_rows(resolved, grid),
@@ -53,17 +54,6 @@ def describe(params: Mapping[str, Any]) -> str:
         ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
-
-
-def _grid(params: Mapping[str, Any], source: PatternSource) -> Grid:
-    """The probe window that data, upsampling and padding make."""
-    if len(source.shape) == 2:
-        ny, nx = np.shape(params["masks"])[-2:]
-    else:
-        per_pixel, edge = params["upsample_pattern"], 2 * params["data_pad"]
-        ny, nx = (n // params["data_bin"] * per_pixel + edge for n in source.shape[1:])
-    pixel = (params["pixel_size_y_A"], params["pixel_size_x_A"])
-    return Grid((ny, nx), pixel, beam_wavelength_A(params), params["damping_cutoff_multislice"])
 
 
 def _optics_rows(params: Mapping[str, Any], grid: Grid) -> list[tuple[str, str]]:

@@ -9,9 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory, open_source
+from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory
 from pyptyx.data.base import PatternSource
-from pyptyx.errors import DataError, Problem
+from pyptyx.engine.patterns import open_patterns
+from pyptyx.errors import DataError, Problem, ShapeError
 from pyptyx.physics.grid import Grid
 
 logger = logging.getLogger(__name__)
@@ -27,17 +28,15 @@ def open_data(resolved: Mapping[str, Any]) -> PatternSource:
 
     Raises
     ------
-    DataError
-        If they cannot be opened or are not patterns.
+    DataError, ShapeError
+        If they cannot be opened, are not patterns, or are not as many as the scan has points.
     """
-    data = resolved["dataset"]
-    source = open_source(
-        data if data is not None else resolved["data_path"],
-        h5_key=resolved["h5_key"],
-        scan_size=resolved["scan_size"],
-        flip_ky=resolved["flip_ky"],
-        transpose=resolved["transpose_patterns"],
-    )
+    source = open_patterns(resolved)
+    scan_size = resolved["scan_size"]
+    if scan_size is not None and scan_size[0] * scan_size[1] != source.shape[0]:
+        source.close()
+        expected = f"rows x columns = {source.shape[0]}, the number of patterns"
+        raise ShapeError(Problem("scan_size", expected, f"{scan_size[0]} x {scan_size[1]}"))
     if len(source.shape) != 3:
         source.close()
         raise DataError(

@@ -17,7 +17,8 @@ from pyptyx.engine import batching, start
 from pyptyx.engine.availability import check_available
 from pyptyx.engine.feeding import has_data, make_feed, open_data, plate_reader
 from pyptyx.engine.problem import Reconstruction
-from pyptyx.errors import ParamError, Problem, ShapeError
+from pyptyx.engine.window import probe_window
+from pyptyx.errors import Problem, ShapeError
 from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
 from pyptyx.params import evaluate, resolve
 from pyptyx.physics.detector import DetectorGeometry
@@ -60,7 +61,7 @@ def build(
     source = open_data(resolved) if has_data(resolved) else None
     resources: list[Any] = [source] if source is not None else []
     try:
-        grid = _grid(resolved, source)
+        grid = probe_window(resolved, source)
         positions = start.initial_positions(resolved)
         x = _variables(resolved, first, source, grid, positions)
         n = _measurements(resolved, source, positions)
@@ -116,32 +117,6 @@ def _assemble(
     )
     return Reconstruction(
         resolved, placed, spec, scan, executor, source, size, n, term, _resources=resources[1:]
-    )
-
-
-def _grid(resolved: Mapping[str, Any], source: PatternSource | None) -> Grid:
-    """The probe window: measured pixels times up-sampling plus padding, or the given probe."""
-    if source is None:
-        probe = resolved["probe"]
-        if not isinstance(probe, np.ndarray):
-            raise ParamError(
-                Problem(
-                    "probe", "an array when there are no data", "nothing", "Give probe or data."
-                )
-            )
-        shape = probe.shape[:2]
-    else:
-        b, u, pad = (resolved[k] for k in ("data_bin", "upsample_pattern", "data_pad"))
-        shape = tuple(n // b * u + 2 * pad for n in source.shape[1:])
-        if resolved["use_padded_intensity"] and pad % u:
-            raise ParamError(
-                Problem("data_pad", f"a multiple of upsample_pattern={u}", str(pad), "Round it.")
-            )
-    return Grid(
-        (int(shape[0]), int(shape[1])),
-        (float(resolved["pixel_size_y_A"]), float(resolved["pixel_size_x_A"])),
-        start.beam_wavelength_A(resolved),
-        float(resolved["damping_cutoff_multislice"]),
     )
 
 

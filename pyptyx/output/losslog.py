@@ -13,8 +13,17 @@ from pathlib import Path
 
 from pyptyx.files import write_bytes
 
-HEAD = ("epoch", "time / s", "loss", "sse", "initial step", "matching step")
-HEAD += ("N linesearch iterations", "dir. derivative", "new dir. derivative")
+HEAD = (
+    "epoch",
+    "time / s",
+    "loss",
+    "sse",
+    "initial step",
+    "matching step",
+    "N linesearch iterations",
+    "dir. derivative",
+    "new dir. derivative",
+)
 TOTAL = ("Constraints contribution",)
 EACH = (
     "F-axis postions reg.",
