@@ -256,6 +256,8 @@ class PatternFeed:
         """
         if self._stack is None:
             return self._prepared(self._source.read(indices))
+        if not isinstance(indices, slice) and _is_run(indices):
+            indices = slice(int(indices[0]), int(indices[-1]) + 1)
         if isinstance(indices, slice):
             return self._stack[indices]
         return self._stack[self._send(np.asarray(indices, dtype=np.intp))]
@@ -280,6 +282,11 @@ class PatternFeed:
         if isinstance(stack, np.ndarray):
             stack.flags.writeable = False
         return stack
+
+
+def _is_run(indices: np.ndarray) -> bool:
+    """Whether consecutive numbers are asked for, so that a view serves."""
+    return len(indices) > 0 and bool(np.all(np.diff(indices) == 1))
 
 
 def _prepared_shape(source: PatternSource, preparation: Preparation) -> tuple[int, ...]:

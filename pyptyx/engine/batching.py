@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CACHE_BYTES = 1 << 20
-"""Working set a CPU batch should stay within: about the second-level cache of one core."""
+WAVE_BYTES = 1 << 20
+"""Waves of a CPU batch: about the second-level cache of one core."""
+
+WORKING_SET_BYTES = 16 << 20
+"""Everything a CPU batch touches: about one core's part of the last-level cache."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,8 @@ class Sizes:
 def choose(sizes: Sizes, free_bytes: int, on_gpu: bool, limit: int | None = None) -> int:
     """Measurements per batch.
 
-    On a CPU: as many as keep a few waves inside the cache, but at least four so that call
-    overhead is shared; on a GPU: what a quarter of the free memory holds, at most 512.  Never
-    less than one.
+    On a CPU: as many as stay inside the caches, but at least two so that call overhead is shared;
+    on a GPU: what a quarter of the free memory holds, at most 512.  Never less than one.
 
     Parameters
     ----------
@@ -74,7 +76,10 @@ def choose(sizes: Sizes, free_bytes: int, on_gpu: bool, limit: int | None = None
             f"{free_bytes / 2**20:.0f} MiB are free. Use fewer slices or modes, or "
             "default_dtype='single'"
         )
-    wanted = 512 if on_gpu else max(4, min(32, CACHE_BYTES // (sizes.wave_bytes * sizes.modes)))
+    in_cache = min(
+        WAVE_BYTES // (sizes.wave_bytes * sizes.modes), WORKING_SET_BYTES // sizes.pattern_bytes
+    )
+    wanted = 512 if on_gpu else max(2, min(32, in_cache))
     return max(1, min(fits, wanted, limit or fits))
 
 

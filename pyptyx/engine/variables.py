@@ -102,6 +102,10 @@ class Coordinate:
     pullback: Callable[[Array, Array, Array], Array]
 
 
+_NOISE = 32
+"""Multiple of the rounding error of the largest spectrum pixel that still counts as zero."""
+
+
 def _polar(modulus: Array, phase: Array) -> Array:
     return modulus * np.exp(1j * phase).astype(np.result_type(modulus.dtype, np.complex64))
 
@@ -137,12 +141,15 @@ def spectrum_phase(backend: Backend) -> Coordinate:
 
 
 def spectrum_modulus(backend: Backend) -> Coordinate:
-    """``F z = a exp(i arg F z0)`` with a real ``a``."""
+    """``F z = a exp(i arg F z0)`` with a real ``a``; where ``F z`` is empty, ``a`` has no gradient."""
 
     def pull(u: Array, z: Array, g: Array) -> Array:
-        gradient = backend.fft2(g) / _pixels(z)
-        direction = np.exp(1j * np.angle(backend.fft2(z))) * np.where(u < 0, -1, 1)
-        return (np.conj(direction) * gradient).real.astype(u.dtype)
+        spectrum, gradient = backend.fft2(z), backend.fft2(g) / _pixels(z)
+        modulus = np.abs(spectrum)
+        # Rounding noise (outside an aperture, say) has no phase, so nothing can grow along it.
+        empty = modulus <= _NOISE * np.finfo(modulus.dtype).eps * modulus.max()
+        direction = np.exp(1j * np.angle(spectrum)) * np.where(u < 0, -1, 1)
+        return np.where(empty, 0, (np.conj(direction) * gradient).real).astype(u.dtype)
 
     return Coordinate(
         "spectrum modulus",

@@ -29,9 +29,9 @@ class Mismatch(Exception):
 
 
 def describe(value: Any) -> str:
-    """A short phrase for a value in a message: type and content, or dtype and shape."""
-    if value is None:
-        return "None"
+    """A short phrase for a value in a message: its content, or dtype and shape."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return reprlib.repr(value)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None and len(shape):
         return f"array of {dtype} with shape {tuple(shape)}"
@@ -72,6 +72,16 @@ class Bounds:
     def __str__(self) -> str:
         left, right = "[" if self.lo_closed else "(", "]" if self.hi_closed else ")"
         return f"{left}{self.lo:g}, {self.hi:g}{right}"
+
+    @property
+    def phrase(self) -> str:
+        """The interval in words, for messages."""
+        words = []
+        if math.isfinite(self.lo):
+            words.append(f"{'at least' if self.lo_closed else 'above'} {self.lo:g}")
+        if math.isfinite(self.hi):
+            words.append(f"{'at most' if self.hi_closed else 'below'} {self.hi:g}")
+        return " and ".join(words)
 
     def contain(self, numbers: np.ndarray) -> bool:
         """Whether every number lies inside; NaN never does."""

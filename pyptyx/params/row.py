@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.params.kinds import FINITE, Bounds, Kind, Mismatch, describe
+from pyptyx.params.kinds import FINITE, INT, TEXT, Bounds, Kind, Mismatch, describe
 from pyptyx.params.schedule import is_schedule_text, parse
 
 
@@ -29,8 +29,8 @@ class Row:
         One sentence for the user.
     unit : str
         Unit of the value, ``"-"`` if it has none.
-    bounds : Bounds
-        Interval for every number of the value.
+    bounds : Bounds or None
+        Interval for every number of the value; None does not look at the numbers.
     choices : tuple
         Allowed strings (or integers); values of another type are not restricted by them.
     schedulable : bool
@@ -47,7 +47,7 @@ class Row:
     kind: Kind
     doc: str
     unit: str = "-"
-    bounds: Bounds = FINITE
+    bounds: Bounds | None = FINITE
     choices: tuple[Any, ...] = ()
     schedulable: bool = False
     nullable: bool = False
@@ -62,16 +62,18 @@ class Row:
     @property
     def expected(self) -> str:
         """What is expected, as a phrase: kind, bounds, choices, None, schedule."""
-        parts = [self.kind.label]
-        if self.bounds != FINITE:
-            parts.append(f"in {self.bounds}")
+        text = self.kind.label
         if self.choices:
-            parts.append(f"(one of {', '.join(map(repr, self.choices))})")
+            # The choices say more than the word "string" or "integer" they stand for.
+            general = TEXT.label if isinstance(self.choices[0], str) else INT.label
+            text = text.replace(general, " or ".join(map(repr, self.choices)))
+        if self.bounds is not None and self.bounds.phrase:
+            text += f", {self.bounds.phrase}" if " or " in text else f" {self.bounds.phrase}"
         if self.accepts_none:
-            parts.append("or None")
+            text += ", or None"
         if self.schedulable:
-            parts.append("or a schedule of the epoch")
-        return " ".join(parts)
+            text += ", or a schedule of the epoch"
+        return text
 
     def convert(self, value: Any) -> Any:
         """The value in its normal form; a schedule string becomes a `Schedule`.
@@ -122,6 +124,8 @@ class Row:
             raise Mismatch(self.expected, describe(value))
 
     def _check_bounds(self, value: Any) -> None:
+        if self.bounds is None:
+            return
         numbers = _numbers(value)
         if numbers is not None and not self.bounds.contain(numbers):
             got = describe(value) if not isinstance(value, np.ndarray) else _range_of(value)

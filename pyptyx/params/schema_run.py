@@ -38,7 +38,7 @@ DATA = table(
         "Dataset inside an HDF5 file; None takes `data`, or the only 3-D or 4-D dataset there is."),
     Row("dataset", None, LAZY_STACK,
         "Measured intensities in memory, zero frequency at the centre; wins over `data_path`.",
-        "counts"),
+        "counts", bounds=None),
     Row("masks", None, array(("masks", "ky", "kx")),
         "Virtual detectors on the model's pattern grid, for compressed data."),
     Row("flip_ky", False, BOOL, "Reverse the ky axis of every pattern."),

@@ -91,11 +91,11 @@ class FarField:
         return intensity, wave
 
     def vjp(self, saved: Array, g: Array) -> Array:
-        """Gradient of the exit wave for ``g = dL/dI`` on the model grid; overwrites `saved`."""
+        """Gradient of the exit wave for ``g = dL/dI`` on the model grid; overwrites its input."""
         wave = saved
         # I = M/(Mp Mo) Σ|F W|²  =>  dL/dW = Fᴴ[ 2 g M/(Mp Mo) F W ]
-        g = g * (self._mask * (2 / (wave.shape[1] * wave.shape[2])))
-        wave = kernels.scale_wave(wave, g.astype(wave.real.dtype, copy=False))
+        g *= self._mask * self._mask.dtype.type(2 / (wave.shape[1] * wave.shape[2]))
+        wave = kernels.scale_wave(wave, g)
         return self._backend.fft2_adjoint(wave, overwrite=True)
 
     def to_data(self, intensity: Array, background: Array | None) -> Array:

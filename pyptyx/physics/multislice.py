@@ -103,8 +103,10 @@ class Multislice:
         for z in reversed(range(patches.shape[2])):
             incoming = saved.incoming[z]
             if g_patches is not None:
-                product = kernels.mul_conj(incoming, g)
-                g_patches[:, :, z] = product[:, 0] if product.shape[1] == 1 else product.sum(axis=1)
+                if g.shape[1] == 1:
+                    kernels.mul_conj(incoming[:, 0], g[:, 0], out=g_patches[:, :, z])
+                else:
+                    kernels.mul_conj(incoming, g).sum(axis=1, out=g_patches[:, :, z])
             g = kernels.mul_conj(patches[:, None, :, z], g)
             if z == 0:
                 break

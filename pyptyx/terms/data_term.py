@@ -176,8 +176,7 @@ class DataTerm:
         model, backend = self._models[worker], self._models[worker].backend
         data = backend.asarray(self._feed(indices))
         intensity, saved = model.forward(partial.state, self._scan.batch(indices))
-        residual = intensity - data
-        partial.sse += float(kernels.reference.pattern_sums(residual * residual).sum())
+        partial.sse += float(kernels.reference.squared_norms(intensity - data).sum())
         value, derivative = self._losses[worker](intensity, data)
         partial.loss += float(value.sum())
         if partial.acc:

@@ -1,8 +1,6 @@
 """Reference kernels in plain array code; they run on NumPy and CuPy and define the results.
 
-Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.  Real scale factors
-act on the real and imaginary planes separately: multiplying a complex array by a real one in
-NumPy first converts the real one, which doubles the time.
+Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.
 """
 
 from __future__ import annotations
@@ -14,15 +12,14 @@ import numpy as np
 Array = Any
 
 
-def mul_conj(a: Array, b: Array) -> Array:
-    """``conj(a) · b`` with broadcasting."""
-    if a.size < b.size:
-        return a.conj() * b
-    out = np.conjugate(a)
-    if out.shape == np.broadcast_shapes(a.shape, b.shape):
-        out *= b
-        return out
-    return out * b
+def mul_conj(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``conj(a) · b`` with broadcasting, into `out` if given."""
+    if out is None:
+        out = np.empty_like(b, shape=np.broadcast_shapes(a.shape, b.shape))
+    if a.size < out.size:
+        return np.multiply(a.conj(), b, out=out)
+    np.conjugate(a, out=out)
+    return np.multiply(out, b, out=out)
 
 
 def imag_inner(a: Array, b: Array) -> Array:
@@ -45,10 +42,7 @@ def mean_intensity(wave: Array) -> Array:
 
 def scale_wave(wave: Array, factor: Array) -> Array:
     """``wave · factor`` in place, with a real factor (B, ny, nx) common to all modes."""
-    f = factor[:, None, None]
-    np.multiply(wave.real, f, out=wave.real)
-    np.multiply(wave.imag, f, out=wave.imag)
-    return wave
+    return np.multiply(wave, factor[:, None, None], out=wave)
 
 
 def gather(obj: Array, corners: np.ndarray, window: tuple[int, int]) -> Array:
@@ -72,12 +66,17 @@ def pattern_sums(a: Array) -> Array:
     return a.sum(axis=-1).sum(axis=-1, dtype=np.float64)
 
 
+def squared_norms(a: Array) -> Array:
+    """``Σ a²`` over (ny, nx) per pattern; within a row in the working precision, then in float64."""
+    return np.einsum("bij,bij->bi", a, a).sum(axis=-1, dtype=np.float64)
+
+
 def lsq_sqrt(intensity: Array, data: Array) -> tuple[Array, Array]:
     """``Σ(√I - √D)²`` per pattern and its derivative ``(√I - √D)/√I`` (``-√D`` where I = 0)."""
     amplitude = np.sqrt(intensity)
     residual = amplitude - np.sqrt(data)
-    value = pattern_sums(residual * residual)
-    amplitude[amplitude == 0] = 1
+    value = squared_norms(residual)
+    amplitude += amplitude == 0
     residual /= amplitude
     return value, residual
 
@@ -94,7 +93,7 @@ def ml(intensity: Array, data: Array) -> tuple[Array, Array]:
 def lsq(intensity: Array, data: Array) -> tuple[Array, Array]:
     """Intensity loss ``Σ(I - D)²`` per pattern and ``2(I - D)``."""
     residual = intensity - data
-    value = pattern_sums(residual * residual)
+    value = squared_norms(residual)
     residual *= 2
     return value, residual
 

@@ -1,0 +1,76 @@
+"""Data terms: derivative against central differences, and the documented values at zero intensity."""
+
+import numpy as np
+import pytest
+
+from pyptyx.physics.kernels.reference import LOSSES
+from tests.gradients.checks import central_difference
+
+SHAPE = (3, 5, 8)
+
+FORMULAS = {
+    "lsq_sqrt": lambda i, d: (np.sqrt(i) - np.sqrt(d)) ** 2,
+    "ml": lambda i, d: i - d * np.log(i),
+    "lsq": lambda i, d: (i - d) ** 2,
+    "lsq_sqrt_2": lambda i, d: np.where(d > 0.5, 0.5 * (i - d) ** 2 / np.maximum(d, 0.5), i),
+}
+
+
+@pytest.fixture
+def counts():
+    """Model intensities away from zero; data with zeros and with values around the threshold 0.5."""
+    rng = np.random.default_rng(5)
+    data = rng.choice([0.0, 0.3, 0.5, 0.7, 4.0, 90.0], SHAPE)
+    return rng.uniform(0.2, 50.0, SHAPE), data
+
+
+def test_every_loss_is_tested():
+    assert FORMULAS.keys() == LOSSES.keys()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_is_the_sum_of_the_formula_per_pattern(name, counts):
+    intensity, data = counts
+    value, _derivative = LOSSES[name](intensity.copy(), data.copy())
+    np.testing.assert_allclose(value, FORMULAS[name](intensity, data).sum(axis=(1, 2)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_derivative(name, counts):
+    intensity, data = counts
+    _value, derivative = LOSSES[name](intensity.copy(), data.copy())
+    expected = central_difference(lambda h: FORMULAS[name](intensity + h, data), 1e-3)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_inputs_are_left_alone(name, counts):
+    intensity, data = counts
+    before = intensity.copy(), data.copy()
+    LOSSES[name](intensity, data)
+    np.testing.assert_array_equal(intensity, before[0])
+    np.testing.assert_array_equal(data, before[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "derivative"),
+    [
+        ("lsq_sqrt", [9.0, 0.0], [-3.0, 0.0]),
+        ("ml", [0.0, 0.0], [-9.0, 0.0]),
+        ("lsq", [81.0, 0.0], [-18.0, 0.0]),
+        ("lsq_sqrt_2", [4.5, 0.0], [-1.0, 1.0]),
+    ],
+)
+def test_zero_intensity(name, value, derivative):
+    """Data of 9 and of 0 counts where the model has none: finite, as documented."""
+    got_value, got = LOSSES[name](np.zeros((2, 1, 1)), np.array([[[9.0]], [[0.0]]]))
+    np.testing.assert_allclose(got_value, value, atol=1e-15)
+    np.testing.assert_allclose(got.ravel(), derivative, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_single_precision_stays_single_but_sums_double(name, counts):
+    intensity, data = (a.astype(np.float32) for a in counts)
+    value, derivative = LOSSES[name](intensity, data)
+    assert value.dtype == np.float64
+    assert derivative.dtype == np.float32

@@ -1,0 +1,127 @@
+"""Multislice is linear in the wave and in every slice: adjoints at a point, argument by argument."""
+
+import numpy as np
+import pytest
+
+from pyptyx.backend import Backend
+from pyptyx.physics.grid import Grid
+from pyptyx.physics.multislice import Multislice, fresnel_propagator
+from tests.gradients.checks import assert_adjoint, assert_derivative, inner, normal
+
+BACKEND = Backend()
+GRIDS = [Grid((9, 12), (0.31, 0.24), 0.025), Grid((10, 7), (0.22, 0.35), 0.037)]
+BATCH, MODES, OBJECT_MODES = 5, 2, 3
+DISTANCES = {"one slice": (), "common": (20.0,) * 3, "individual": (20.0, 35.0, 12.0)}
+
+
+class Scene:
+    """A multislice stage at a random point."""
+
+    def __init__(self, grid, distances, tilted, shared=False):
+        self.rng = rng = np.random.default_rng(4)
+        self.stage = Multislice(grid, distances, BACKEND, complex)
+        slices = len(distances) + 1
+        self.wave = normal(rng, 1 if shared else BATCH, MODES, *grid.shape)
+        self.patches = normal(rng, BATCH, OBJECT_MODES, slices, *grid.shape)
+        self.tilt = 5e-3 * normal(rng, BATCH, 2, real=True) if tilted else None
+        self.w = normal(rng, BATCH, MODES, OBJECT_MODES, *grid.shape)
+
+    def forward(self, **changed):
+        values = {"wave": self.wave, "patches": self.patches, "tilt": self.tilt} | changed
+        return self.stage.forward(**values)[0]
+
+    def vjp(self, w, wants_object=True, wants_tilt=False):
+        _out, saved = self.stage.forward(self.wave, self.patches, self.tilt)
+        return self.stage.vjp(saved, w, wants_object, wants_tilt)
+
+
+@pytest.fixture(params=GRIDS, ids=["9x12", "10x7"])
+def grid(request):
+    return request.param
+
+
+@pytest.mark.parametrize("tilted", [False, True], ids=["straight", "tilted"])
+@pytest.mark.parametrize("distances", DISTANCES)
+def test_wave(grid, distances, tilted):
+    scene = Scene(grid, DISTANCES[distances], tilted)
+    v = normal(scene.rng, *scene.wave.shape)
+    assert_adjoint(lambda a: scene.forward(wave=a), lambda w: scene.vjp(w)[0], v, scene.w)
+
+
+def test_wave_shared_by_all_patterns(grid):
+    """The gradient keeps the pattern axis; who made the wave sums over it."""
+    scene = Scene(grid, DISTANCES["individual"], tilted=True, shared=True)
+    v = normal(scene.rng, *scene.wave.shape)
+    assert_adjoint(
+        lambda a: scene.forward(wave=a),
+        lambda w: scene.vjp(w)[0].sum(axis=0, keepdims=True),
+        v,
+        scene.w,
+    )
+
+
+@pytest.mark.parametrize("tilted", [False, True], ids=["straight", "tilted"])
+@pytest.mark.parametrize("distances", DISTANCES)
+def test_each_slice(grid, distances, tilted):
+    scene = Scene(grid, DISTANCES[distances], tilted)
+    for z in range(scene.patches.shape[2]):
+
+        def with_slice(a, z=z):
+            patches = scene.patches.copy()
+            patches[:, :, z] = a
+            return scene.forward(patches=patches)
+
+        v = normal(scene.rng, *scene.patches[:, :, z].shape)
+        assert_adjoint(with_slice, lambda w, z=z: scene.vjp(w)[1][:, :, z], v, scene.w)
+
+
+@pytest.mark.parametrize("distances", ["common", "individual"])
+def test_tilt(grid, distances):
+    scene = Scene(grid, DISTANCES[distances], tilted=True)
+    g = scene.vjp(scene.w, wants_object=False, wants_tilt=True)[2]
+    for pattern in range(BATCH):
+        d = np.zeros_like(scene.tilt)
+        d[pattern] = normal(scene.rng, 2, real=True)
+        assert_derivative(lambda t: inner(scene.w, scene.forward(tilt=t)), scene.tilt, g, d, 1e-5)
+
+
+def test_one_slice_has_no_tilt_gradient(grid):
+    scene = Scene(grid, (), tilted=True)
+    assert not scene.vjp(scene.w, wants_tilt=True)[2].any()
+
+
+def test_one_mode_of_each_kind(grid):
+    """The code does not sum over axes of length one; the result is the same."""
+    scene = Scene(grid, DISTANCES["individual"], tilted=True)
+    scene.wave, scene.patches, w = scene.wave[:, :1], scene.patches[:, :1], scene.w[:, :1, :1]
+    wave, rest = scene.wave, normal(scene.rng, *scene.wave.shape)
+    assert_adjoint(lambda a: scene.forward(wave=a), lambda b: scene.vjp(b)[0], rest, w)
+    g_object = scene.vjp(w)[1]
+    d = normal(scene.rng, *scene.patches.shape)
+    assert wave.shape[1] == 1
+    assert_derivative(
+        lambda p: inner(w, scene.forward(patches=p)), scene.patches, g_object, d, tolerance=1e-9
+    )
+
+
+def test_what_is_not_wanted_is_not_computed(grid):
+    scene = Scene(grid, DISTANCES["common"], tilted=True)
+    _wave, g_patches, g_tilt = scene.vjp(scene.w, wants_object=False)
+    assert g_patches is None
+    assert g_tilt is None
+
+
+def test_forward_is_the_formula(grid):
+    """Mode by mode and gap by gap, the way the module's page writes it."""
+    distances = DISTANCES["individual"]
+    scene = Scene(grid, distances, tilted=True)
+    got = scene.forward()
+    for t in range(BATCH):
+        tau = grid.q_y[:, None] * scene.tilt[t, 0] + grid.q_x[None, :] * scene.tilt[t, 1]
+        for p in range(MODES):
+            for o in range(OBJECT_MODES):
+                wave = scene.wave[t, p] * scene.patches[t, o, 0]
+                for z, d in enumerate(distances, start=1):
+                    propagator = fresnel_propagator(grid, d) * np.exp(-2j * np.pi * d * tau)
+                    wave = np.fft.ifft2(np.fft.fft2(wave) * propagator) * scene.patches[t, o, z]
+                np.testing.assert_allclose(got[t, p, o], wave, atol=1e-10)
