@@ -17,6 +17,7 @@ _WHERE = {
     "loss_and_gradient": "pyptyx.engine.run",
     "simulate": "pyptyx.engine.run",
     "describe": "pyptyx.engine.describe",
+    "wavelength_A": "pyptyx.constants",
     "load_params": "pyptyx.params",
     "save_params": "pyptyx.params",
     "load_preset": "pyptyx.params",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyptyx.errors import ParamError, Problem, ProblemError, PyptyxError
+from pyptyx.files import obstacle
 
 if TYPE_CHECKING:
     from pyptyx.engine.run import Result
@@ -161,7 +162,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from pyptyx.engine.availability import check_available
+    from pyptyx.engine.availability import available
     from pyptyx.engine.describe import describe
     from pyptyx.engine.experiment import append_exp_params
     from pyptyx.params import resolve
@@ -182,7 +183,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     try:
-        check_available(resolve(params, need=need))
+        resolve(params, need=need, checks=(available,))
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     if problems:
@@ -250,7 +251,7 @@ def _doctor(_: argparse.Namespace) -> int:
         print(f"  {line}")
     print("caches")
     for name, folder in _caches().items():
-        state = "writable" if _writable(folder) else "NOT WRITABLE"
+        state = "NOT WRITABLE" if obstacle(folder) else "writable"
         print(f"  {name:<14}{folder} ({state})")
     return OK
 
@@ -287,12 +288,6 @@ def _caches() -> dict[str, Path]:
 
     kernels = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
     return {"kernels": Path(kernels), "matplotlib": Path(matplotlib.get_cachedir())}
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made there, creating the folder included."""
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
 def _gib(count: int) -> str:

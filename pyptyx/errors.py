@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -45,6 +46,35 @@ class ProblemError(PyptyxError, ValueError):
         else:
             message = f"{len(lines)} problems:\n" + "\n".join(f"  - {line}" for line in lines)
         super().__init__(message)
+
+
+class Gathering:
+    """Runs steps one after the other and raises the problems of all of them together.
+
+    >>> gathering = Gathering()
+    >>> with gathering.step():
+    ...     check_one_thing()
+    >>> with gathering.step():
+    ...     check_another()
+    >>> gathering.raise_any()
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[ProblemError] = []
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Context whose `ProblemError` is kept for `raise_any`; other errors pass."""
+        try:
+            yield
+        except ProblemError as error:
+            self._errors.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was kept, as an error of the kind that came first."""
+        if self._errors:
+            problems = [problem for error in self._errors for problem in error.problems]
+            raise type(self._errors[0])(problems) from self._errors[0]
 
 
 class ParamError(ProblemError):

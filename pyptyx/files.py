@@ -55,6 +55,30 @@ def write_array(target: Path, array: np.ndarray) -> None:
         np.save(temporary, array, allow_pickle=False)
 
 
+def obstacle(folder: Path) -> str:
+    """What keeps files from being written in a folder that may not exist yet; empty if nothing."""
+    try:
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+    except OSError as error:
+        return error.strerror or str(error)
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return "" if os.access(existing, os.W_OK) else f"no permission to write in {existing}"
+
+
+def check_folder(folder: Path) -> None:
+    """Check that an output folder can be made and written to, without making it.
+
+    Raises
+    ------
+    OutputError
+        Naming ``output_folder``.
+    """
+    reason = obstacle(folder)
+    if reason:
+        raise _not_writable(folder, reason)
+
+
 def make_folder(folder: Path) -> None:
     """Create an output folder and check that files can be written there.
 
@@ -63,14 +87,18 @@ def make_folder(folder: Path) -> None:
     OutputError
         Naming ``output_folder``.
     """
+    check_folder(folder)
     probe = folder / f".{uuid.uuid4().hex[:8]}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(
-            f"output_folder: expected a folder that can be written, got {folder}: "
-            f"{error.strerror or error}. Give another folder, or output_folder=None to keep "
-            "results in memory"
-        ) from error
+        raise _not_writable(folder, error.strerror or str(error)) from error
+
+
+def _not_writable(folder: Path, reason: str) -> OutputError:
+    return OutputError(
+        f"output_folder: expected a folder that can be written, got {folder} ({reason}). "
+        "Give another folder, or output_folder=None to keep results in memory"
+    )

@@ -1,10 +1,17 @@
 """Measured patterns: lazy sources, their preparation for the engine, and conversion of raw data."""
 
 from pyptyx.data.convert import create_pypty_data
-from pyptyx.data.prepare import PatternFeed, Preparation, check_counts, fits_in_memory
+from pyptyx.data.prepare import (
+    CountChecks,
+    PatternFeed,
+    Preparation,
+    check_counts,
+    fits_in_memory,
+)
 from pyptyx.data.source import PatternSource, open_source
 
 __all__ = [
+    "CountChecks",
     "PatternFeed",
     "PatternSource",
     "Preparation",

@@ -142,6 +142,7 @@ def _array_problems(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Itera
             name,
             "an array [N, ky, kx], [sy, sx, ky, kx] or [N, Nmask]",
             f"{len(shape)} axes, shape {shape}",
+            "Reshape the data.",
         )
     elif 0 in shape:
         yield Problem(name, "at least one element along every axis", f"shape {shape}")

@@ -139,14 +139,9 @@ def open_hdf5(
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
     except OSError as error:
-        raise DataError(
-            Problem(
-                str(path),
-                "a complete HDF5 file",
-                f"{error}",
-                "Copy or write the file again; MATLAB files must be saved with -v7.3.",
-            )
-        ) from error
+        remedy = "Copy or write the file again; MATLAB files must be saved with -v7.3"
+        fault = hdf5_fault(path, error)
+        raise DataError(Problem(str(path), "a complete HDF5 file", fault, remedy)) from error
     try:
         dataset = _find(file, h5_key)
         shape = dataset.shape or ()
@@ -159,6 +154,19 @@ def open_hdf5(
     except BaseException:
         file.close()
         raise
+
+
+def hdf5_fault(path: Path, error: OSError) -> str:
+    """Why a file could not be opened, in words."""
+    if not path.exists():
+        return "no such file"
+    if path.is_dir():
+        return "a folder"
+    faults = {
+        "truncated file": "one that ends too early",
+        "file signature not found": "a file of another format",
+    }
+    return next((words for sign, words in faults.items() if sign in str(error)), str(error))
 
 
 def _noted_scan_size(dataset: h5py.Dataset) -> tuple[int, int] | None:

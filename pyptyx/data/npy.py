@@ -60,6 +60,17 @@ def open_array(
     return ArraySource(name, array, stored, orientation)
 
 
+def _fault(error: Exception) -> str:
+    """Why a file could not be mapped, in words."""
+    faults = {
+        "Python objects": "an array of Python objects, which are never loaded",
+        "magic string": "a file of another format",
+        "mmap length": "one that ends too early",
+        "EOF": "one that ends too early",
+    }
+    return next((words for sign, words in faults.items() if sign in str(error)), str(error))
+
+
 def open_npy(
     path: Path,
     *,
@@ -78,12 +89,7 @@ def open_npy(
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            Problem(
-                name,
-                "a complete .npy file of numbers",
-                f"{type(error).__name__}: {error}",
-                "Write it again with numpy.save from an array of integers or floats.",
-            )
-        ) from error
+        remedy = "Write it again with numpy.save from an array of integers or floats"
+        expected = "a complete .npy file of numbers"
+        raise DataError(Problem(name, expected, _fault(error), remedy)) from error
     return open_array(array, name=name, scan_size=scan_size, orientation=orientation)

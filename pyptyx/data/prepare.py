@@ -161,6 +161,43 @@ def _corner_slices(size: int, total: int, before: int) -> tuple[tuple[slice, sli
     )
 
 
+class CountChecks:
+    """What is wrong with the numbers of a stack that is looked at piece by piece.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data for the problems.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bad = self._negative = 0
+        self._empty = True
+
+    def add(self, patterns: np.ndarray) -> None:
+        """Look at a piece."""
+        if patterns.dtype.kind == "f":
+            self._bad += int(np.count_nonzero(~np.isfinite(patterns)))
+        if patterns.dtype.kind in "if":
+            self._negative += int(np.count_nonzero(patterns < 0))
+        self._empty = self._empty and not patterns.any()
+
+    def problems(self) -> list[Problem]:
+        """NaN or infinite counts, negative counts, nothing but zeros; empty if all is well."""
+        found = []
+        if self._bad:
+            got, remedy = f"{self._bad} NaN or infinite", "Set bad pixels to zero"
+            found.append(Problem(self._name, "finite counts", got, remedy))
+        if self._negative:
+            got, remedy = f"{self._negative} negative", "create_pypty_data sets them to zero"
+            found.append(Problem(self._name, "counts of zero or more", got, remedy))
+        if self._empty:
+            remedy = "Is this the right data set?"
+            found.append(Problem(self._name, "some counts", "zeros only", remedy))
+        return found
+
+
 def check_counts(data: np.ndarray | PatternSource, name: str = "dataset") -> list[Problem]:
     """What is wrong with the numbers themselves, walking a source in pieces.
 
@@ -174,32 +211,14 @@ def check_counts(data: np.ndarray | PatternSource, name: str = "dataset") -> lis
     Returns
     -------
     list of Problem
-        NaN or infinite counts, negative counts, nothing but zeros; empty if all is well.
+        See `CountChecks.problems`.
     """
-    pieces = (p for _, p in data.iter_chunks()) if isinstance(data, PatternSource) else iter([data])
-    bad = negative = 0
-    empty = True
-    for patterns in pieces:
-        if patterns.dtype.kind == "f":
-            bad += int(np.count_nonzero(~np.isfinite(patterns)))
-        if patterns.dtype.kind in "if":
-            negative += int(np.count_nonzero(patterns < 0))
-        empty = empty and not patterns.any()
-    problems = []
-    if bad:
-        problems.append(Problem(name, "finite counts", f"{bad} NaN or infinite", "Mask or repair."))
-    if negative:
-        problems.append(
-            Problem(
-                name,
-                "counts of zero or more",
-                f"{negative} negative",
-                "create_pypty_data sets them to zero.",
-            )
-        )
-    if empty:
-        problems.append(Problem(name, "some counts", "zeros only", "Is this the right data set?"))
-    return problems
+    checks = CountChecks(name)
+    for patterns in (
+        (p for _, p in data.iter_chunks()) if isinstance(data, PatternSource) else [data]
+    ):
+        checks.add(patterns)
+    return checks.problems()
 
 
 class PatternFeed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from pyptyx.errors import ParamError, Problem
+from pyptyx.errors import Problem
 
 _OFF_BY_DEFAULT = (
     "atv_weight",
@@ -46,19 +46,17 @@ _ONLY = {
 """Choices that are computed today."""
 
 
-def check_available(resolved: Mapping[str, Any]) -> None:
-    """Raise a `ParamError` that lists every requested feature this version does not compute."""
-    problems = [
-        Problem(key, "off in this version", _short(resolved[key]), "Remove the key.")
-        for key in _OFF_BY_DEFAULT
-        if _is_on(resolved.get(key))
-    ]
+def available(resolved: Mapping[str, Any]) -> Iterator[Problem]:
+    """A check for `resolve`: every requested feature this version does not compute."""
+    for key in _OFF_BY_DEFAULT:
+        if _is_on(resolved.get(key)):
+            expected = "no value, this version does not compute it yet"
+            yield Problem(key, expected, _short(resolved[key]), "Remove the key")
     for key, allowed in _ONLY.items():
-        if resolved[key] not in allowed:
-            expected = "one of " + ", ".join(map(repr, allowed)) + " in this version"
-            problems.append(Problem(key, expected, repr(resolved[key])))
-    if problems:
-        raise ParamError(problems)
+        if resolved.get(key, allowed[0]) not in allowed:
+            choices = " or ".join(map(repr, allowed))
+            got = f"{resolved[key]!r}, which this version does not compute yet"
+            yield Problem(key, choices, got, f"Use {allowed[0]!r}")
 
 
 def _is_on(value: Any) -> bool:

@@ -27,7 +27,8 @@ from pyptyx.engine.calibration import (
 from pyptyx.engine.metadata import Metadata, read_metadata
 from pyptyx.engine.patterns import Survey, back_projection, open_patterns, survey
 from pyptyx.engine.start import beam_wavelength_A
-from pyptyx.files import make_folder, replacing
+from pyptyx.errors import ParamError, Problem
+from pyptyx.files import check_folder, make_folder, replacing
 from pyptyx.params import load_params, load_preset, resolve_experiment
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,9 @@ def append_exp_params(
     """
     exp = resolve_experiment(experimental_params)
     preset = _preset(pypty_params)
-    if exp["output_folder"]:
-        make_folder(Path(exp["output_folder"]))
+    folder = Path(exp["output_folder"]) if exp["output_folder"] else None
+    if folder is not None:
+        check_folder(folder)
     metadata = read_metadata(exp["path_json"]) if exp["path_json"] else Metadata()
     exp["acc_voltage"] = exp["acc_voltage"] or metadata.acc_voltage_kV
     if exp["defocus"] is None:
@@ -94,8 +96,10 @@ def append_exp_params(
         keys["aberrations"] = experimental_params["aberrations"]
     if exp["erase_probe"] or preset["probe"] is None:
         keys |= {"probe": None, "probe_is_aberrated": False}
-    if exp["plot"] and exp["output_folder"]:
-        _save_figure(Path(exp["output_folder"]) / "pacbed.png", seen.mean, calibration)
+    if folder is not None:
+        make_folder(folder)
+        if exp["plot"]:
+            _save_figure(folder / "pacbed.png", seen.mean, calibration)
     preset.update(keys)
     preset.setdefault("probe_is_aberrated", False)
     return preset
@@ -174,6 +178,9 @@ def _preset(given: dict[str, Any] | str | os.PathLike[str] | None) -> dict[str, 
         return {"probe": None, "epoch_prev": 0, "epoch_max": 1000}
     if isinstance(given, dict):
         preset = given
+    elif not isinstance(given, str | os.PathLike):
+        expected = "a dictionary, the path of a preset, or None"
+        raise ParamError(Problem("pypty_params", expected, repr(given), "Leave it out for a new one"))
     else:
         preset = load_params(given) if Path(given).is_dir() else load_preset(given)
     preset.setdefault("probe", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -11,8 +12,9 @@ import numpy as np
 
 from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory
 from pyptyx.data.base import PatternSource
+from pyptyx.data.hdf5 import hdf5_fault
 from pyptyx.engine.patterns import open_patterns
-from pyptyx.errors import DataError, Problem, ShapeError
+from pyptyx.errors import DataError, Problem
 from pyptyx.physics.grid import Grid
 
 logger = logging.getLogger(__name__)
@@ -28,21 +30,10 @@ def open_data(resolved: Mapping[str, Any]) -> PatternSource:
 
     Raises
     ------
-    DataError, ShapeError
-        If they cannot be opened, are not patterns, or are not as many as the scan has points.
+    DataError
+        If they cannot be opened, or are not patterns.
     """
-    source = open_patterns(resolved)
-    scan_size = resolved["scan_size"]
-    if scan_size is not None and scan_size[0] * scan_size[1] != source.shape[0]:
-        source.close()
-        expected = f"rows x columns = {source.shape[0]}, the number of patterns"
-        raise ShapeError(Problem("scan_size", expected, f"{scan_size[0]} x {scan_size[1]}"))
-    if len(source.shape) != 3:
-        source.close()
-        raise DataError(
-            Problem(source.name, "patterns [N, ky, kx] or [sy, sx, ky, kx]", str(source.shape))
-        )
-    return source
+    return open_patterns(resolved)
 
 
 def _preparation(resolved: Mapping[str, Any], real: Any) -> Preparation:
@@ -97,14 +88,26 @@ def make_feed(
     return feed.batch
 
 
+def open_plates(path: str) -> h5py.File:
+    """The file of ``phase_plate_in_h5``, open for reading."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        got = f"{path}, {hdf5_fault(Path(path), error)}"
+        remedy = "Check the path, or remove the key"
+        raise DataError(Problem("phase_plate_in_h5", "an HDF5 file", got, remedy)) from error
+
+
 def plate_reader(file: h5py.File, grid: Grid, n: int) -> Callable[[np.ndarray], np.ndarray]:
     """Phase plates of ``configs``, one for all or one per measurement, read as they are needed."""
     configs = file.get("configs")
-    expected = f"a dataset 'configs' of shape ({n} or 1, {grid.shape[0]}, {grid.shape[1]})"
-    if configs is None or configs.shape[1:] != grid.shape or configs.shape[0] not in (1, n):
-        got = "no such dataset" if configs is None else str(configs.shape)
+    shape = getattr(configs, "shape", ())
+    if shape[1:] != grid.shape or shape[0] not in (1, n):
         file.close()
-        raise DataError(Problem("phase_plate_in_h5", expected, got))
+        expected = f"a data set 'configs' of shape ({n} or 1, {grid.shape[0]}, {grid.shape[1]})"
+        got = f"shape {shape}" if shape else "none of that name"
+        remedy = "Give one plate for all or one per measurement, on the window with its padding"
+        raise DataError(Problem("phase_plate_in_h5", expected, got, remedy))
 
     def read(indices: np.ndarray) -> np.ndarray:
         if configs.shape[0] == 1:

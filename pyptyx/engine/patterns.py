@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.data import PatternSource, open_source
+from pyptyx.data import CountChecks, PatternSource, open_source
 from pyptyx.errors import DataError, Problem, ShapeError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def open_patterns(params: Mapping[str, Any]) -> PatternSource:
     Raises
     ------
     DataError
-        If neither key is set or the data cannot be read.
+        If neither key is set, or the data cannot be read or are not patterns.
     """
     data: Any = params.get("dataset")
     if data is None:
@@ -42,13 +42,19 @@ def open_patterns(params: Mapping[str, Any]) -> PatternSource:
     if masks is not None and isinstance(data, np.ndarray) and data.ndim == 3:
         scan_size = (data.shape[0], data.shape[1])
         data = data.reshape(-1, data.shape[2])
-    return open_source(
+    source = open_source(
         data,
         h5_key=params.get("h5_key"),
         scan_size=scan_size,
         flip_ky=bool(params.get("flip_ky")),
         transpose=bool(params.get("transpose_patterns")),
     )
+    if len(source.shape) == 2 and masks is None:
+        source.close()
+        expected = "patterns [N, ky, kx] or [sy, sx, ky, kx]"
+        remedy = "Reshape the data; signals of virtual detectors need masks"
+        raise DataError(Problem(source.name, expected, f"two axes, {source.shape}", remedy))
+    return source
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,20 @@ def survey(source: PatternSource, *, with_com: bool, binary_level: float = 0.0) 
     binary_level : float
         If not zero, the centre of mass is that of the pixels above this multiple of the mean of
         their pattern.
+
+    Raises
+    ------
+    DataError
+        For NaN, negative or all-zero counts.
     """
+    checks = CountChecks(source.name)
     total = np.zeros(source.shape[1:], dtype=np.float64)
     counts = np.zeros(source.shape[0])
     moments = np.zeros((2, source.shape[0]))
     for where, chunk in source.iter_chunks(_CHUNK_BYTES):
         total += chunk.sum(axis=0, dtype=np.float64)
+        if chunk.ndim == 3:  # signals of virtual detectors may be negative
+            checks.add(chunk)
         if with_com:
             if binary_level:
                 chunk = chunk > binary_level * chunk.mean(axis=(1, 2), keepdims=True)
@@ -96,6 +110,8 @@ def survey(source: PatternSource, *, with_com: bool, binary_level: float = 0.0) 
             counts[where] = rows.sum(axis=1)
             moments[0, where] = rows @ (np.arange(rows.shape[1]) - rows.shape[1] // 2)
             moments[1, where] = columns @ (np.arange(columns.shape[1]) - columns.shape[1] // 2)
+    if checks.problems():
+        raise DataError(checks.problems())
     mean = total / source.shape[0]
     if not with_com:
         return Survey(mean, None, None)

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pyptyx.backend import make_backends
 from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching, start
-from pyptyx.engine.availability import check_available
-from pyptyx.engine.feeding import has_data, make_feed, open_data, plate_reader
+from pyptyx.engine.availability import available
+from pyptyx.engine.feeding import has_data, make_feed, open_data, open_plates, plate_reader
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.window import probe_window
-from pyptyx.errors import Problem, ShapeError
+from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
 from pyptyx.params import evaluate, resolve
+from pyptyx.params.checks import rows_agree
+from pyptyx.params.schedule import schedule_name
 from pyptyx.physics.detector import DetectorGeometry
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.model import ModelSpec
@@ -55,19 +56,18 @@ def build(
     ParamError, ShapeError, DataError
         If anything does not fit.
     """
-    resolved = resolve(params, need=need)
-    check_available(resolved)
+    resolved = resolve(params, need=need, checks=(available,))
     first = evaluate(resolved, int(resolved["epoch_prev"]))
     source = open_data(resolved) if has_data(resolved) else None
     resources: list[Any] = [source] if source is not None else []
     try:
         grid = probe_window(resolved, source)
+        n = _measurements(resolved, source)
+        _check_rows(resolved, source, n)
         positions = start.initial_positions(resolved)
         x = _variables(resolved, first, source, grid, positions)
-        n = _measurements(resolved, source, positions)
         scan, plates = _scan_table(resolved, grid, positions, n)
         resources.extend(plates)
-        _check_fit(resolved, x, scan, n, grid)
         spec = _spec(resolved, first, x, grid, scan)
         executor = make_executor(resolved)
         resources.insert(0, executor)
@@ -120,12 +120,27 @@ def _assemble(
     )
 
 
-def _measurements(
-    resolved: Mapping[str, Any], source: PatternSource | None, positions: np.ndarray
-) -> int:
+def _measurements(resolved: Mapping[str, Any], source: PatternSource | None) -> int:
     if source is not None:
         return int(source.shape[0])
-    return max(len(positions), len(resolved["tilts"]))
+    return max(len(resolved["positions"]), len(resolved["tilts"]))
+
+
+def _check_rows(resolved: Mapping[str, Any], source: PatternSource | None, n: int) -> None:
+    """Tables per measurement and indices of measurements; all problems at once."""
+    problems = list(rows_agree({**resolved, "dataset": source}))
+    sequence = resolved["sequence"]
+    if callable(sequence):
+        first, last = int(resolved["epoch_prev"]), int(resolved["epoch_max"])
+        for epoch in range(first, max(last, first + 1)):
+            given = sequence(epoch)
+            if given is not None and np.max(given) >= n:
+                expected = f"indices from 0 to {n - 1} at epoch {epoch}"
+                remedy = f"Correct the schedule {schedule_name(sequence)!r}"
+                problems.append(Problem("sequence", expected, f"index {np.max(given)}", remedy))
+                break
+    if problems:
+        raise ShapeError(problems)
 
 
 def _variables(
@@ -140,36 +155,25 @@ def _variables(
         np.complex64 if resolved["default_dtype"] == "single" else np.complex128
     )
     real_type = np.empty(0, complex_type).real.dtype
-    if isinstance(resolved["probe"], np.ndarray) and resolved["skip_preprocessing"]:
-        _check_probe_window(resolved["probe"], grid)
-    x: Tree = {
-        "object": start.initial_object(resolved, positions, grid.shape).astype(complex_type),
-        "probe": start.initial_probe(resolved, source, grid).astype(complex_type),
-        "positions": positions,
-    }
+    x: Tree = {"positions": positions}
+    gathering = Gathering()
+    with gathering.step():
+        x["object"] = start.initial_object(resolved, positions, grid.shape).astype(complex_type)
+    with gathering.step():
+        x["probe"] = start.initial_probe(resolved, source, grid).astype(complex_type)
     tilts = np.array(resolved["tilts"], np.float64)
     if tilts.any() or first["update_tilts"]:
         x["tilts"] = tilts
-    background = start.initial_background(resolved, grid.shape)
-    if background is not None:
-        x["background"] = background.astype(real_type)
+    with gathering.step():
+        background = start.initial_background(resolved, grid.shape)
+        if background is not None:
+            x["background"] = background.astype(real_type)
     if resolved["beam_current"] is not None or first["update_beam_current"]:
-        n = _measurements(resolved, source, positions)
-        x["current"] = start.initial_current(resolved, n)
+        x["current"] = start.initial_current(resolved, _measurements(resolved, source))
     if resolved["aberration_marker"] is not None:
         x["aberrations"] = np.array(resolved["aberrations_array"], np.float64)
+    gathering.raise_any()
     return x
-
-
-def _check_probe_window(probe: np.ndarray, grid: Grid) -> None:
-    if probe.shape[:2] != grid.shape:
-        raise ShapeError(
-            Problem(
-                "probe",
-                f"{grid.shape[0]} x {grid.shape[1]} pixels, the size of the padded patterns",
-                f"{probe.shape[0]} x {probe.shape[1]}",
-            )
-        )
 
 
 def _scan_table(
@@ -178,38 +182,11 @@ def _scan_table(
     corners = np.rint(positions).astype(np.int64)
     plates, resources = None, []
     if resolved["phase_plate_in_h5"]:
-        file = h5py.File(resolved["phase_plate_in_h5"], "r")
+        file = open_plates(resolved["phase_plate_in_h5"])
         resources.append(file)
         plates = plate_reader(file, grid, n)
     table = ScanTable(corners, resolved["probe_marker"], resolved["aberration_marker"], plates)
     return table, resources
-
-
-def _check_fit(resolved: Mapping[str, Any], x: Tree, scan: ScanTable, n: int, grid: Grid) -> None:
-    """Lengths of per-measurement tables and slices; all problems at once."""
-    problems = []
-    for key, rows in (
-        ("positions", len(x["positions"])),
-        ("tilts", len(x["tilts"]) if "tilts" in x else 1),
-    ):
-        if rows not in (1, n):
-            problems.append(Problem(key, f"{n} rows (one per pattern) or 1", f"{rows} rows"))
-    for key in ("probe_marker", "aberration_marker"):
-        if resolved[key] is not None and len(resolved[key]) != n:
-            problems.append(Problem(key, f"{n} entries, one per pattern", str(len(resolved[key]))))
-    gaps = x["object"].shape[1] - 1
-    given = len(resolved["slice_distances"])
-    if given != 1 and given < gaps:
-        problems.append(Problem("slice_distances", f"1 or {gaps} values", str(given)))
-    if scan.scenario is None and x["probe"].shape[0] > 1:
-        problems.append(Problem("probe_marker", "one entry per pattern for a 4-D probe", "nothing"))
-    top = np.max(scan.corners, axis=0) + grid.shape
-    if np.any(top > x["object"].shape[-2:]) and resolved["use_full_FOV"]:
-        problems.append(
-            Problem("obj", f"at least {top[0]} x {top[1]} pixels", str(x["object"].shape[-2:]))
-        )
-    if problems:
-        raise ShapeError(problems)
 
 
 def _spec(

@@ -26,7 +26,7 @@ def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> G
     Raises
     ------
     ParamError
-        If neither data nor a probe array are given, or the padding is no multiple of a data pixel.
+        If neither data nor a probe array are given.
     """
     upsample, pad = int(resolved["upsample_pattern"]), int(resolved["data_pad"])
     if source is None:
@@ -40,9 +40,6 @@ def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> G
     else:
         measured = (n // int(resolved["data_bin"]) for n in source.shape[1:])
         ny, nx = (n * upsample + 2 * pad for n in measured)
-    if resolved["use_padded_intensity"] and pad % upsample:
-        expected = f"a multiple of upsample_pattern={upsample}"
-        raise ParamError(Problem("data_pad", expected, str(pad), "Round it up."))
     return Grid(
         (int(ny), int(nx)),
         (float(resolved["pixel_size_y_A"]), float(resolved["pixel_size_x_A"])),

@@ -76,19 +76,27 @@ def fold(
     work: Callable[[int, Any, Any], Any],
     items: Sequence[Any],
 ) -> Any:
-    """Fold one worker's share on its device."""
-    with backend.context():
-        partial = start(worker)
-        for i, item in enumerate(items):
-            try:
+    """Fold one worker's share on its device.
+
+    Raises
+    ------
+    WorkerError
+        Whatever fails, from the first copy to the device to the last synchronisation.
+    """
+    doing = "at its start"
+    try:
+        with backend.context():
+            partial = start(worker)
+            for i, item in enumerate(items):
+                doing = f"in its batch {i + 1} of {len(items)}, {_name(item)}"
                 partial = work(worker, partial, item)
-            except Exception as error:
-                raise WorkerError(
-                    f"worker {worker} ({backend.name}) failed in batch {i + 1} of {len(items)}, "
-                    f"{_name(item)}: {type(error).__name__}: {error}"
-                ) from error
-        backend.synchronize()
-        return partial
+            doing = "at its end"
+            backend.synchronize()
+            return partial
+    except Exception as error:
+        raise WorkerError(
+            f"worker {worker} ({backend.name}) failed {doing}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _name(item: Any) -> str:

@@ -53,14 +53,19 @@ def rows_agree(p: Params) -> Problems:
         return
     reference, n = next(iter(counts.items()))
     for key, rows in counts.items():
-        if rows != n:
+        if rows != n and key == "scan_size":
+            got = "{} x {} = {}".format(*p["scan_size"], rows)
+            remedy = "Correct scan_size, or cut the data"
+            yield Problem(key, f"Ny x Nx = {n}, the measurements of {reference}", got, remedy)
+        elif rows != n:
             remedy = "Give one row per measurement"
             remedy += ", or one for all" * (key in PER_MEASUREMENT)
-            yield Problem(key, f"{n} measurements as in {reference}", f"{rows}", remedy)
+            yield Problem(key, f"{n} rows, the measurements of {reference}", f"{rows}", remedy)
     sequence = p.get("sequence")
     if isinstance(sequence, np.ndarray) and sequence.max() >= n:
-        got = f"index {int(sequence.max())}"
-        yield Problem("sequence", f"indices below {n}, the measurements of {reference}", got)
+        expected = f"indices from 0 to {n - 1}, as {reference} has {n} measurements"
+        remedy = "Leave sequence out to use all"
+        yield Problem("sequence", expected, f"index {int(sequence.max())}", remedy)
 
 
 def slices_agree(p: Params) -> Problems:
@@ -73,8 +78,8 @@ def slices_agree(p: Params) -> Problems:
     if len(distances) in (1, slices - 1):
         return
     expected = "1 value" if slices <= 2 else f"1 or {slices - 1} values"
-    got = f"{len(distances)}"
-    yield Problem("slice_distances", f"{expected} for the {slices} slices of {source}", got)
+    got, remedy = f"{len(distances)}", "Give one distance for all, or one per gap between slices"
+    yield Problem("slice_distances", f"{expected} for the {slices} slices of {source}", got, remedy)
 
 
 def markers_exist(p: Params) -> Problems:
@@ -88,11 +93,13 @@ def markers_exist(p: Params) -> Problems:
             yield Problem("probe_marker", expected, "None", remedy)
         elif marker.max() >= scenarios:
             expected = f"entries below {scenarios}, the scenarios of the probe"
-            yield Problem("probe_marker", expected, f"{int(marker.max())}")
+            remedy = "Counting starts at 0; give a probe (ny, nx, modes, scenarios)"
+            yield Problem("probe_marker", expected, f"{int(marker.max())}", remedy)
     marker, rows = p.get("aberration_marker"), p.get("aberrations_array")
     if marker is not None and rows is not None and marker.max() >= len(rows):
         expected = f"entries below {len(rows)}, the rows of aberrations_array"
-        yield Problem("aberration_marker", expected, f"{int(marker.max())}")
+        remedy = "Counting starts at 0; give aberrations_array more rows"
+        yield Problem("aberration_marker", expected, f"{int(marker.max())}", remedy)
 
 
 def companions_given(p: Params) -> Problems:
@@ -125,21 +132,31 @@ def numbers_agree(p: Params) -> Problems:
     c1, c2 = p.get("wolfe_c1_constant", 0), p.get("wolfe_c2_constant", 1)
     if isinstance(c1, float) and isinstance(c2, float) and c1 >= c2:
         expected = f"a number above wolfe_c1_constant = {c1:g}"
-        yield Problem("wolfe_c2_constant", expected, f"{c2:g}")
+        yield Problem("wolfe_c2_constant", expected, f"{c2:g}", "The defaults are 0.1 and 0.9")
     devices = p.get("devices")
     if isinstance(devices, int) and devices < 1:
-        remedy = "A list selects device numbers"
+        remedy = "Give how many, 'auto', or a list of device numbers"
         yield Problem("devices", "at least one worker", f"{devices}", remedy)
     window = p.get("window")
     if isinstance(window, np.ndarray) and window.shape == (2,) and window[0] >= window[1]:
         got = f"[{window[0]:g}, {window[1]:g}]"
-        yield Problem("window", "an inner radius below the outer one", got)
+        yield Problem("window", "an inner radius below the outer one", got, "Swap them")
+    pad, upsample = p.get("data_pad", 0), p.get("upsample_pattern", 1)
+    if p.get("use_padded_intensity", True) and pad % upsample:
+        expected = f"a multiple of upsample_pattern = {upsample}"
+        remedy = f"Use {-(-pad // upsample) * upsample}, or use_padded_intensity=False"
+        yield Problem("data_pad", expected, f"{pad}", remedy)
+
+
+def _none_given(p: Params, *keys: str) -> bool:
+    """Whether every key is empty; a key that is absent was given, but wrongly, and is reported."""
+    return all(key in p and (p[key] is None or np.ndim(p[key]) == 0 and not p[key]) for key in keys)
 
 
 def calibration_given(p: Params) -> Problems:
     """An experiment calibrates the detector somehow; a metadata file may do it."""
     keys = ("rez_pixel_size_A", "rez_pixel_size_mrad", "conv_semiangle_mrad")
-    if not p.get("path_json") and all(p.get(key) is None for key in keys):
+    if not p.get("path_json") and _none_given(p, *keys):
         remedy = "Give the detector pixel in 1/Å or mrad, or the convergence semi-angle in mrad"
         yield Problem(keys[0], f"one of {', '.join(keys)}", "none of them", remedy)
 
@@ -149,18 +166,18 @@ def scan_given(p: Params) -> Problems:
     dataset, size = p.get("dataset"), p.get("scan_size")
     single = math.prod(size) == 1 if size is not None else False
     single = single or (dataset is not None and _stack_shape(dataset)[0] == 1)
-    known = p.get("scan_step_A") or p.get("fov_nm") or p.get("special_postions_A") is not None
-    if not (single or known or p.get("path_json")):
-        expected = "one of scan_step_A, fov_nm, special_postions_A"
+    keys = ("scan_step_A", "fov_nm", "special_postions_A")
+    if not (single or p.get("path_json")) and _none_given(p, *keys):
+        expected = f"one of {', '.join(keys)}"
         remedy = "Give the scan step in Å, the field of view in nm, or the positions in Å"
         yield Problem("scan_step_A", expected, "none of them", remedy)
 
 
 def data_given(p: Params) -> Problems:
     """There are data, in memory or in a file."""
-    if p.get("dataset") is None and not p.get("data_path"):
+    if _none_given(p, "dataset", "data_path"):
         remedy = "Give data_path, or dataset in memory"
-        yield Problem("data_path", "a pattern file", "nothing", remedy)
+        yield Problem("data_path", "a file of patterns", "nothing", remedy)
 
 
 def output_folder_given(p: Params) -> Problems:
@@ -172,8 +189,7 @@ def output_folder_given(p: Params) -> Problems:
 
 def wavelength_given(p: Params) -> Problems:
     """The voltage or the wavelength is given; a metadata file may do it."""
-    keys = ("acc_voltage", "wavelength_A")
-    if not p.get("path_json") and all(p.get(key) is None for key in keys):
+    if not p.get("path_json") and _none_given(p, "acc_voltage", "wavelength_A"):
         remedy = "Give the voltage in kV (for example 300); none is assumed"
         yield Problem("acc_voltage", "the accelerating voltage", "nothing", remedy)
 

@@ -78,9 +78,9 @@ class Bounds:
         """The interval in words, for messages."""
         words = []
         if math.isfinite(self.lo):
-            words.append(f"{'at least' if self.lo_closed else 'above'} {self.lo:g}")
+            words.append(f"{'≥' if self.lo_closed else '>'} {self.lo:g}")
         if math.isfinite(self.hi):
-            words.append(f"{'at most' if self.hi_closed else 'below'} {self.hi:g}")
+            words.append(f"{'≤' if self.hi_closed else '<'} {self.hi:g}")
         return " and ".join(words)
 
     def contain(self, numbers: np.ndarray) -> bool:

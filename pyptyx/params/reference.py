@@ -53,7 +53,7 @@ def _line(row: Row) -> str:
     kind = row.kind.label
     if row.choices:
         kind += ": " + ", ".join(f"`{c!r}`" for c in row.choices)
-    if row.bounds != FINITE:
+    if row.bounds not in (None, FINITE):
         kind += f", in {row.bounds}"
     if row.accepts_none:
         kind += ", or None"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pyptyx.errors import ParamError, Problem
 from pyptyx.params.checks import EXPERIMENT_CHECKS, REQUIREMENTS, RUN_CHECKS, Check
 from pyptyx.params.kinds import Mismatch, describe
 from pyptyx.params.row import Row
-from pyptyx.params.schedule import value_at
+from pyptyx.params.schedule import schedule_name, value_at
 from pyptyx.params.schema import (
     ACCEPTED_IN_RUN,
     EXPERIMENT,
@@ -30,12 +30,16 @@ NEED = tuple(name for name, _ in REQUIREMENTS)
 
 _SIMILAR = 0.8
 
+_EPOCHS_CHECKED = 100_000
+"""A schedule is tried this many epochs ahead; more would take seconds."""
+
 
 def resolve(
     params: Mapping[str, Any],
     experiment: Mapping[str, Any] | None = None,
     *,
     need: Iterable[str] = NEED,
+    checks: Iterable[Check] = (),
 ) -> dict[str, Any]:
     """Complete and check the parameters of a run.
 
@@ -47,6 +51,8 @@ def resolve(
         Keys that win over those of `params`.
     need : iterable of {"data", "output_folder", "acc_voltage"}
         What must be given; `loss_and_gradient` for example needs no output folder.
+    checks : iterable of callable
+        Further checks, see `pyptyx.params.checks`; their problems are reported with the others.
 
     Returns
     -------
@@ -61,9 +67,10 @@ def resolve(
     problems: list[Problem] = []
     given = _canonical(params, RUN_ALIASES, problems)
     given |= _canonical(experiment or {}, RUN_ALIASES, problems)
-    resolved = _converted(given, ACCEPTED_IN_RUN, problems)
-    _complete(resolved, given, RUN)
-    _cross_check(resolved, (*RUN_CHECKS, *_requirements(need)), problems)
+    resolved, wrong = _converted(given, ACCEPTED_IN_RUN, problems)
+    _complete(resolved, wrong, RUN)
+    every = (*RUN_CHECKS, schedules_hold, *checks, *_requirements(need))
+    _cross_check(resolved, wrong, every, problems)
     return resolved
 
 
@@ -99,9 +106,9 @@ def resolve_experiment(
         del given[key]
     if "num_slices" in given:
         given.setdefault("slice_thickness", None)
-    resolved = _converted(given, EXPERIMENT, problems)
-    _complete(resolved, given, EXPERIMENT)
-    _cross_check(resolved, (*EXPERIMENT_CHECKS, *_requirements(need)), problems)
+    resolved, wrong = _converted(given, EXPERIMENT, problems)
+    _complete(resolved, wrong, EXPERIMENT)
+    _cross_check(resolved, wrong, (*EXPERIMENT_CHECKS, *_requirements(need)), problems)
     return resolved
 
 
@@ -123,35 +130,60 @@ def evaluate(resolved: Mapping[str, Any], epoch: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for row in RUN.values():
-        if not row.schedulable or row.name not in resolved:
-            continue
-        value = resolved[row.name]
-        try:
-            if callable(value):
-                value = row.convert_constant(value_at(value, epoch, row.name))
-        except ParamError as error:
-            problems.extend(error.problems)
-        except Mismatch as mismatch:
-            expected = f"{mismatch.expected} at epoch {epoch}"
-            problems.append(Problem(row.name, expected, mismatch.got, "Correct the schedule"))
-        values[row.name] = value
+        if row.schedulable and row.name in resolved:
+            value = resolved[row.name]
+            try:
+                values[row.name] = _scheduled(row, value, epoch) if callable(value) else value
+            except ParamError as error:
+                problems.extend(error.problems)
     _raise_any(problems)
     return values
+
+
+def schedules_hold(resolved: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every schedule gives a value of its key at every epoch; the first failure of each."""
+    first, last = resolved.get("epoch_prev"), resolved.get("epoch_max")
+    if first is None or last is None:
+        return
+    for row in RUN.values():
+        schedule = resolved.get(row.name)
+        if row.schedulable and callable(schedule):
+            try:
+                for epoch in range(first, min(max(last, first + 1), first + _EPOCHS_CHECKED)):
+                    _scheduled(row, schedule, epoch)
+            except ParamError as error:
+                yield from error.problems
+
+
+def _scheduled(row: Row, schedule: Callable[[int], Any], epoch: int) -> Any:
+    """The value of a schedule at an epoch, in the normal form of its key."""
+    value = value_at(schedule, epoch, row.name)
+    try:
+        return row.convert_constant(value)
+    except Mismatch as mismatch:
+        expected = f"{row.constant} at epoch {epoch}"
+        remedy = f"Correct the schedule {schedule_name(schedule)!r}"
+        raise ParamError(Problem(row.name, expected, mismatch.got, remedy)) from None
 
 
 def _canonical(
     params: Mapping[str, Any], aliases: Mapping[str, str], problems: list[Problem]
 ) -> dict[str, Any]:
     """The dictionary under the canonical names of its keys."""
+    if not isinstance(params, Mapping):
+        remedy = "Give a dictionary, or load one with load_params"
+        problems.append(Problem("params", "a dictionary", describe(params), remedy))
+        return {}
     result: dict[str, Any] = {}
     for key, value in params.items():
         if not isinstance(key, str):
-            problems.append(Problem(repr(key), "a string as key", describe(key)))
+            got = f"{describe(key)} ({type(key).__name__})"
+            problems.append(Problem("params", "strings as keys", got, "Remove this key"))
             continue
         name = aliases.get(key, key)
         if name in result and not _same(result[name], value):
             expected = "one value, under one of its names"
-            problems.append(Problem(name, expected, "different values under two names"))
+            problems.append(Problem(name, expected, f"another one under {key}", "Remove one"))
         result.setdefault(name, value)
     return result
 
@@ -163,41 +195,54 @@ def _same(a: Any, b: Any) -> bool:
         return False
 
 
-def _converted(given: Mapping[str, Any], schema: Schema, problems: list[Problem]) -> dict[str, Any]:
-    """The keys of the schema in their normal form; problems are added for the others."""
+def _converted(
+    given: Mapping[str, Any], schema: Schema, problems: list[Problem]
+) -> tuple[dict[str, Any], set[str]]:
+    """The keys of the schema in their normal form, and those given wrongly or misspelt."""
     converted: dict[str, Any] = {}
+    wrong: set[str] = set()
     for key, value in given.items():
         row = schema.get(key)
         if row is None:
-            problems.extend(_unknown(key, schema))
+            wrong |= _unknown(key, schema, problems)
             continue
         try:
             converted[key] = row.convert(value)
         except ParamError as error:
             problems.extend(error.problems)
+            wrong.add(key)
         except Mismatch as mismatch:
-            problems.append(Problem(key, mismatch.expected, mismatch.got, _remedy(row)))
-    return converted
+            remedy = _remedy(row, value)
+            problems.append(Problem(key, mismatch.expected, mismatch.got, remedy))
+            wrong.add(key)
+    return converted, wrong - converted.keys()
 
 
-def _remedy(row: Row) -> str:
+def _remedy(row: Row, value: Any) -> str:
+    if isinstance(value, str):
+        words = [choice for choice in row.choices if isinstance(choice, str)]
+        close = difflib.get_close_matches(value, words, n=1)
+        if close:
+            return f"Did you mean {close[0]!r}?"
     unit = "" if row.unit == "-" else f" in {row.unit}"
     return f"Meaning{unit}: {row.doc}"
 
 
-def _unknown(key: str, schema: Schema) -> list[Problem]:
-    """A problem if the key looks like a misspelt one, otherwise only a warning."""
+def _unknown(key: str, schema: Schema, problems: list[Problem]) -> set[str]:
+    """The key that was meant, with a problem; nothing but a warning if none is similar."""
     close = difflib.get_close_matches(key, schema, n=1, cutoff=_SIMILAR)
     if close:
-        return [Problem(key, "a known key", "an unknown one", f"Did you mean {close[0]!r}?")]
-    log.warning("%s is not a key of pyptyx; ignored", key)
-    return []
+        remedy = f"Did you mean {close[0]!r}?"
+        problems.append(Problem(key, "a known key", "an unknown one", remedy))
+    else:
+        log.warning("%s is not a key of pyptyx; ignored", key)
+    return set(close)
 
 
-def _complete(resolved: dict[str, Any], given: Mapping[str, Any], schema: Schema) -> None:
+def _complete(resolved: dict[str, Any], wrong: set[str], schema: Schema) -> None:
     """Add the defaults of keys that were not given; a wrong value is not covered by its default."""
     for name, row in schema.items():
-        if name not in given and name not in resolved:
+        if name not in wrong and name not in resolved:
             resolved[name] = row.default_value()
 
 
@@ -207,16 +252,18 @@ def _requirements(need: Iterable[str]) -> tuple[Check, ...]:
 
 
 def _cross_check(
-    resolved: Mapping[str, Any], checks: Iterable[Check], problems: list[Problem]
+    resolved: Mapping[str, Any],
+    wrong: set[str],
+    checks: Iterable[Check],
+    problems: list[Problem],
 ) -> None:
     """Run the checks and raise everything found so far.
 
     A check may complain about a key that has been reported already, only because its wrong value is
     not in `resolved`; such echoes are left out.
     """
-    reported = {problem.key for problem in problems}
     for check in checks:
-        problems.extend(p for p in check(resolved) if p.key not in reported)
+        problems.extend(p for p in check(resolved) if p.key not in wrong)
     _raise_any(problems)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.params.kinds import FINITE, INT, TEXT, Bounds, Kind, Mismatch, describe
+from pyptyx.params.kinds import FINITE, FLOAT, INT, TEXT, Bounds, Kind, Mismatch, describe
 from pyptyx.params.schedule import is_schedule_text, parse
 
 
@@ -61,18 +61,22 @@ class Row:
 
     @property
     def expected(self) -> str:
-        """What is expected, as a phrase: kind, bounds, choices, None, schedule."""
+        """What is expected, as a phrase: kind, choices, bounds, None, schedule."""
+        return self.constant + ", or a schedule of the epoch" * self.schedulable
+
+    @property
+    def constant(self) -> str:
+        """What is expected of a value that is no schedule, for example of the result of one."""
         text = self.kind.label
         if self.choices:
             # The choices say more than the word "string" or "integer" they stand for.
             general = TEXT.label if isinstance(self.choices[0], str) else INT.label
             text = text.replace(general, " or ".join(map(repr, self.choices)))
         if self.bounds is not None and self.bounds.phrase:
-            text += f", {self.bounds.phrase}" if " or " in text else f" {self.bounds.phrase}"
+            plain = text in (INT.label, FLOAT.label)
+            text += f" {self.bounds.phrase}" if plain else f", {self.bounds.phrase}"
         if self.accepts_none:
             text += ", or None"
-        if self.schedulable:
-            text += ", or a schedule of the epoch"
         return text
 
     def convert(self, value: Any) -> Any:

@@ -290,6 +290,12 @@ def _is_nan(value: Any) -> bool:
     return array.dtype.kind in "fc" and bool(np.isnan(array).any())
 
 
+def schedule_name(schedule: Callable[..., Any]) -> str:
+    """What a schedule is called in messages: its text, or the name of the function."""
+    named = getattr(schedule, "__name__", type(schedule).__name__)
+    return str(getattr(schedule, "source", named))
+
+
 def value_at(value: Any, epoch: int, key: str) -> Any:
     """The value of a parameter at an epoch.
 
@@ -310,8 +316,7 @@ def value_at(value: Any, epoch: int, key: str) -> Any:
     if not callable(value):
         return value
     expected = f"a value at epoch {epoch}"
-    source = getattr(value, "source", getattr(value, "__name__", type(value).__name__))
-    remedy = f"Correct the schedule {source!r}"
+    remedy = f"Correct the schedule {schedule_name(value)!r}"
     try:
         result = value(epoch)
     except Exception as error:

@@ -133,7 +133,7 @@ def test_tilt_modes(mode, rows):
     ids=["pad", "crop", "up-sample and pad", "up-sample and crop", "up-sample"],
 )
 def test_detector_sizes(window, data_shape, extra):
-    rng = np.random.default_rng(22)
+    rng = np.random.default_rng(27)
     upsample = extra.get("upsample_pattern", 1)
     pad = extra.get("data_pad", 0) // upsample if extra.get("use_padded_intensity", True) else 0
     root = 3 + rng.random((data_shape[0] + 2 * pad, data_shape[1] + 2 * pad))

@@ -83,7 +83,7 @@ def test_all_problems_at_once():
     )
     assert found.keys() == {
         *("epoch_max", "atv_wieght", "recon_type", "update_probe", "tilts", "probe_marker"),
-        *("scan_size", "3", "data_path", "output_folder", "acc_voltage"),
+        *("scan_size", "params", "data_path", "output_folder", "acc_voltage"),
     }
     assert "atv_weight" in found["atv_wieght"].remedy
     assert "output_folder=None" in found["output_folder"].remedy
@@ -211,17 +211,18 @@ def test_evaluate():
 
 
 def test_evaluate_reports_everything_with_the_epoch():
-    resolved = resolve(
-        {
-            **ENOUGH,
-            "atv_weight": "lambda x: 1 / x",
-            "wedge_mu": "lambda x: x - 1",
-            "hist_length": "lambda x: x + 0.5",
-        }
-    )
-    found = problems(evaluate, resolved, 0)
-    assert found.keys() == {"atv_weight", "wedge_mu", "hist_length"}
-    assert all("epoch 0" in p.expected for p in found.values())
+    given = {
+        **ENOUGH,
+        "atv_weight": "lambda x: 1 / (x - 4)",
+        "wedge_mu": "lambda x: 3 - x",
+        "hist_length": "lambda x: max(x - 3, 0) / 2",
+    }
+    # `resolve` looks ahead over the epochs of the run, which here ends early enough.
+    resolved = resolve({**given, "epoch_max": 4})
+    for found in (problems(evaluate, resolved, 4), problems(resolve, {**given, "epoch_max": 5})):
+        assert found.keys() == {"atv_weight", "wedge_mu", "hist_length"}
+        assert all("epoch 4" in p.expected for p in found.values())
+        assert all("lambda" in p.remedy for p in found.values())
 
 
 def test_experiment_completes():
