@@ -179,10 +179,8 @@ def make_backends(devices: int | str | list[int] = "auto", prefer: str = "gpu") 
     if isinstance(devices, list):
         missing = [d for d in devices if d not in range(n_cuda)]
         if missing:
-            raise DeviceError(
-                f"devices: expected ids below {n_cuda} (the number of usable CUDA devices), got "
-                f"{missing}. Give a number of workers or 'auto'"
-            )
+            ids = f"device numbers below {n_cuda}" if n_cuda else "no list, as no GPU is in use"
+            raise DeviceError(f"devices: expected {ids}, got {missing}. Give how many, or 'auto'")
         return [CupyBackend(d) for d in devices]
     if n_cuda:
         count = n_cuda if devices == "auto" else min(int(devices), n_cuda)

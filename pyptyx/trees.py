@@ -79,7 +79,7 @@ def add_into(acc: Tree, x: Mapping[str, Array]) -> None:
 
 def zeros_like(x: Mapping[str, Array]) -> Tree:
     """A tree of zeros with the shapes and dtypes of `x`."""
-    return {k: v * 0 if v.ndim == 0 else _zeros(v) for k, v in x.items()}
+    return {k: _zeros(v) for k, v in x.items()}
 
 
 def _zeros(a: Array) -> Array:

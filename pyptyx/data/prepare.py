@@ -94,7 +94,12 @@ class Preparation:
             )
         if abs(self.shift[0]) >= ky or abs(self.shift[1]) >= kx:
             problems.append(
-                Problem("data_shift_vector", f"less than the {ky} x {kx} patterns", f"{self.shift}")
+                Problem(
+                    "data_shift_vector",
+                    f"less than the {ky} x {kx} patterns",
+                    f"{self.shift}",
+                    "It is (y, x) in measured pixels.",
+                )
             )
         if problems:
             raise ShapeError(problems)
@@ -275,11 +280,12 @@ class PatternFeed:
         """
         if self._stack is None:
             return self._prepared(self._source.read(indices))
-        if not isinstance(indices, slice) and _is_run(indices):
-            indices = slice(int(indices[0]), int(indices[-1]) + 1)
         if isinstance(indices, slice):
             return self._stack[indices]
-        return self._stack[self._send(np.asarray(indices, dtype=np.intp))]
+        numbers = np.asarray(indices, dtype=np.intp)
+        if _is_run(numbers):
+            return self._stack[numbers[0] : numbers[-1] + 1]
+        return self._stack[self._send(numbers)]
 
     def _prepared(self, patterns: np.ndarray) -> Array:
         return self._preparation(self._send(patterns), xp=self._xp)

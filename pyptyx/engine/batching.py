@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyptyx.errors import DeviceError
+
 WAVE_BYTES = 1 << 20
 """Waves of a CPU batch: about the second-level cache of one core."""
 
@@ -66,14 +68,14 @@ def choose(sizes: Sizes, free_bytes: int, on_gpu: bool, limit: int | None = None
 
     Raises
     ------
-    MemoryError
+    DeviceError
         If not even one measurement fits.
     """
     fits = int(free_bytes * (0.25 if on_gpu else 0.5)) // sizes.pattern_bytes
     if fits < 1:
-        raise MemoryError(
-            f"compute_batch: one measurement needs {sizes.pattern_bytes / 2**20:.0f} MiB, "
-            f"{free_bytes / 2**20:.0f} MiB are free. Use fewer slices or modes, or "
+        raise DeviceError(
+            f"memory: expected {sizes.pattern_bytes / 2**20:.0f} MiB for one measurement, got "
+            f"{free_bytes / 2**20:.0f} MiB that are free. Use fewer slices or modes, or "
             "default_dtype='single'"
         )
     in_cache = min(

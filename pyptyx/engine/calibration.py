@@ -76,7 +76,7 @@ def find_scan(
     problems = []
     if not (exp["acc_voltage"] or exp.get("wavelength_A")):
         problems.append(
-            Problem("acc_voltage", "the accelerating voltage in kV", "nothing", "E.g. 300.")
+            Problem("acc_voltage", "the accelerating voltage in kV", "nothing", "For example 300.")
         )
     special = exp["special_postions_A"]
     size = of_data or exp["scan_size"] or metadata.scan_size
@@ -84,7 +84,7 @@ def find_scan(
         size = (1, patterns)
     if size is None:
         problems.append(
-            Problem("scan_size", "(Ny, Nx)", "nothing", f"The data hold {patterns} patterns.")
+            Problem("scan_size", f"(Ny, Nx) with Ny x Nx = {patterns}", "nothing", "Give it.")
         )
         raise ParamError(problems)
     size = (int(size[0]), int(size[1]))
@@ -92,7 +92,7 @@ def find_scan(
         raise DataError(
             Problem(
                 "scan_size",
-                f"Ny * Nx = {patterns}, the number of patterns",
+                f"Ny x Nx = {patterns}, the number of patterns",
                 f"{size[0]} x {size[1]} = {size[0] * size[1]}",
                 "Correct scan_size, or cut the data.",
             )
@@ -165,7 +165,8 @@ def _reciprocal_pixel_A(exp: Mapping[str, Any], radius_px: float, wavelength: fl
                 "rez_pixel_size_A",
                 "a calibration of the detector: rez_pixel_size_A (1/Å), rez_pixel_size_mrad or "
                 "conv_semiangle_mrad",
-                "none",
+                "none of them",
+                "The metadata file does not hold it.",
             )
         )
     rez = exp["conv_semiangle_mrad"] * 1e-3 / (radius_px * wavelength)
@@ -227,7 +228,12 @@ def positions_px(
         positions_A = np.asarray(special, dtype=np.float64)
         if positions_A.shape != (scan.points, 2):
             raise ShapeError(
-                Problem("special_postions_A", f"shape ({scan.points}, 2)", str(positions_A.shape))
+                Problem(
+                    "special_postions_A",
+                    f"shape ({scan.points}, 2)",
+                    str(positions_A.shape),
+                    "Give (y, x) in Å for every pattern.",
+                )
             )
         positions_A = positions_A - positions_A.min(axis=0)
     return positions_A / np.asarray(calibration.pixel_A)

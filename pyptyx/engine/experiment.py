@@ -180,7 +180,9 @@ def _preset(given: dict[str, Any] | str | os.PathLike[str] | None) -> dict[str, 
         preset = given
     elif not isinstance(given, str | os.PathLike):
         expected = "a dictionary, the path of a preset, or None"
-        raise ParamError(Problem("pypty_params", expected, repr(given), "Leave it out for a new one"))
+        raise ParamError(
+            Problem("pypty_params", expected, repr(given), "Leave it out for a new one")
+        )
     else:
         preset = load_params(given) if Path(given).is_dir() else load_preset(given)
     preset.setdefault("probe", None)

@@ -101,7 +101,7 @@ def open_plates(path: str) -> h5py.File:
 def plate_reader(file: h5py.File, grid: Grid, n: int) -> Callable[[np.ndarray], np.ndarray]:
     """Phase plates of ``configs``, one for all or one per measurement, read as they are needed."""
     configs = file.get("configs")
-    shape = getattr(configs, "shape", ())
+    shape: tuple[int, ...] = getattr(configs, "shape", ())
     if shape[1:] != grid.shape or shape[0] not in (1, n):
         file.close()
         expected = f"a data set 'configs' of shape ({n} or 1, {grid.shape[0]}, {grid.shape[1]})"

@@ -7,11 +7,12 @@ one) -> one L-BFGS step -> `State`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyptyx.engine.objective import Objective
+from pyptyx.engine.constraints import Constraint, after_update, before_update, enforce
+from pyptyx.engine.objective import Objective, active_variables
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import PUBLIC_NAMES, to_public
 from pyptyx.optim.lbfgs import LBFGS, Point, Step
@@ -118,10 +119,12 @@ class _Run:
                 step = optimizer.step(objective.fun, point, first_step, self._watch)
             else:
                 step = Step(point, 0.0, 0.0, 0.0, 0, False, False)
-            if step.accepted:
-                self._problem.x = objective.to_model(step.point.x)
-                objective.check(step.point)
             self._point = step.point
+            if step.accepted:
+                objective.check(step.point)
+                x = objective.to_model(step.point.x)
+                self._problem.x = x
+                self._enforce(after_update(self._problem, values, objective.active))
         record = self._record(epoch, point, step, first_step, bool(objective.active))
         return State(
             epoch,
@@ -134,6 +137,8 @@ class _Run:
 
     def _enter(self, epoch: int, values: Mapping[str, Any]) -> tuple[Objective, Point]:
         """The objective of the epoch and the present point on it, evaluated anew where needed."""
+        active = active_variables(self._problem, values)
+        self._enforce(before_update(self._problem, values, active))
         objective = Objective(self._problem, values, epoch)
         x, u = objective.enter(self._problem.x)
         self._problem.x = x
@@ -149,6 +154,15 @@ class _Run:
         else:
             point = Point(u, self._point.value, self._point.g, self._point.info)
         return objective, point
+
+    def _enforce(self, constraints: Sequence[Constraint]) -> None:
+        """Apply constraints; the point and, if they say so, the history are gone afterwards."""
+        x, changed, reset = enforce(constraints, self._problem.x)
+        self._problem.x = x
+        if changed:
+            self._point = None
+        if reset:
+            self._identity = ()
 
     def _record(
         self, epoch: int, before: Point, step: Step, first_step: float, active: bool

@@ -138,9 +138,10 @@ def read_metadata(path: str | Path) -> Metadata:
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(
-            Problem("path_json", "a readable JSON file", f"{file}: {error}", "Check the path.")
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        got = f"{file} ({reason})"
+        problem = Problem("path_json", "a readable JSON file", got, "Check the path.")
+        raise DataError(problem) from error
     if not isinstance(tree, Mapping):
         raise DataError(Problem("path_json", "a JSON object", f"{file}: {type(tree).__name__}"))
     found: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 """The objective of one epoch: terms, active variables, coordinates, projections.
 
 ``fun(u)`` maps optimiser coordinates to a `Point`: coordinates -> model variables -> sum of the
-terms -> gradient, projected onto the band the state is kept in, -> coordinates.
+terms -> gradient, projected onto the band the state is kept in, -> coordinates.  The gradient of
+the probe is always the one along band-limited changes (projected onto M, as in PyPty).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pyptyx import trees
 from pyptyx.backend import Backend
 from pyptyx.engine import preconditioner
 from pyptyx.engine.problem import Reconstruction
+from pyptyx.engine.regularisers import make_terms
 from pyptyx.engine.variables import (
     UPDATE_KEYS,
     Coordinate,
@@ -73,23 +75,21 @@ class Objective:
         self._problem = problem
         self._epoch = epoch
         self.data: DataTerm = problem.data_term_at(values)
-        self.active = tuple(
-            name for name, key in UPDATE_KEYS.items() if values[key] and name in problem.x
-        )
-        if not problem.spec.shift:
-            self.active = tuple(name for name in self.active if name != "positions")
+        self.active = active_variables(problem, values)
         self.coordinates = {k: _coordinate(k, values, problem.backend) for k in self.active}
+        self._terms = make_terms(problem, values, self.active)
+        self._probe_band = _filter(problem.spec.grid.mask, problem.x["probe"], problem.backend)
         self._filters = self._make_filters(problem.params, soft=False) if project else {}
         self._soft = self._make_filters(problem.params, soft=True)
         self._model: Tree = problem.x
         sequence = problem.sequence_at(values)
         self.identity = (
-            (self.data.name,),
+            (self.data.name, *(term.name for term in self._terms)),
             self.active,
             tuple(c.kind for c in self.coordinates.values()),
             sequence.tobytes(),
         )
-        self.weights = (self.data.weight,)
+        self.weights = (self.data.weight, *(term.definition for term in self._terms))
 
     def enter(self, x: Tree) -> tuple[Tree, Tree]:
         """Project model variables at the start of an epoch; also return their coordinates."""
@@ -111,11 +111,15 @@ class Objective:
         x = self.to_model(u)
         g = trees.zeros_like({k: x[k] for k in self.active})
         data = self.data.evaluate(x, g)
+        contributions = {self.data.name: data.value}
+        contributions |= {term.name: term(x, g) for term in self._terms}
+        if "probe" in g:
+            g["probe"] = self._probe_band(g["probe"])
         for name, keep in self._filters.items():
             g[name] = keep(g[name])
         for name, coordinate in self.coordinates.items():
             g[name] = coordinate.pullback(u[name], x[name], g[name])
-        return Point(u, data.value, g, Info(data.sse, {self.data.name: data.value}))
+        return Point(u, sum(contributions.values()), g, Info(data.sse, contributions))
 
     def check(self, point: Point) -> None:
         """Raise if value or gradient are not finite.
@@ -171,9 +175,19 @@ class Objective:
         return filters
 
 
+def active_variables(problem: Reconstruction, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Variables that are refined: switched on, and part of the model."""
+    names = (name for name, key in UPDATE_KEYS.items() if values[key] and name in problem.x)
+    return tuple(name for name in names if name != "positions" or problem.spec.shift)
+
+
 def _clean(like: Array, cutoff: float, rolloff: float, backend: Backend) -> Filter:
-    mask = clean_filter(like.shape[-2:], cutoff, rolloff).astype(like.real.dtype)
-    mask = backend.asarray(mask)
+    return _filter(clean_filter(like.shape[-2:], cutoff, rolloff), like, backend)
+
+
+def _filter(mask: np.ndarray, like: Array, backend: Backend) -> Filter:
+    """``F⁻¹ mask F`` for arrays like `like`."""
+    mask = backend.asarray(mask.astype(like.real.dtype))
 
     def apply(a: Array) -> Array:
         spectrum = backend.fft2(a)

@@ -110,7 +110,7 @@ def survey(source: PatternSource, *, with_com: bool, binary_level: float = 0.0) 
             counts[where] = rows.sum(axis=1)
             moments[0, where] = rows @ (np.arange(rows.shape[1]) - rows.shape[1] // 2)
             moments[1, where] = columns @ (np.arange(columns.shape[1]) - columns.shape[1] // 2)
-    if checks.problems():
+    if len(source.shape) == 3 and checks.problems():
         raise DataError(checks.problems())
     mean = total / source.shape[0]
     if not with_com:

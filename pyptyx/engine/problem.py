@@ -72,7 +72,8 @@ class Reconstruction:
         sequence = np.unique(np.asarray(given, np.int64))
         if len(sequence) == 0 or sequence[-1] >= self.measurements or sequence[0] < 0:
             got = "an empty list" if len(sequence) == 0 else f"{sequence[0]} to {sequence[-1]}"
-            raise ParamError(Problem("sequence", f"indices from 0 to {self.measurements - 1}", got))
+            expected, remedy = f"indices from 0 to {self.measurements - 1}", "Correct the sequence"
+            raise ParamError(Problem("sequence", expected, got, remedy))
         return sequence
 
     def close(self) -> None:
@@ -98,6 +99,8 @@ class Reconstruction:
             return 1.0 / self.measurements
         if value == "mean_full":
             if self.source is None:
-                raise ParamError(Problem("loss_weight", "a number without data", "'mean_full'"))
+                raise ParamError(
+                    Problem("loss_weight", "a number", "'mean_full'", "There are no data.")
+                )
             return 1.0 / float(np.prod(self.source.shape))
         return float(value)

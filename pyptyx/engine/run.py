@@ -200,6 +200,8 @@ def loss_and_gradient(
     ------
     ParamError, ShapeError, DataError
         If the input does not fit.
+    NumericalError
+        If the objective is NaN.
     """
     with build(params, need=EVALUATION_NEEDS) as problem, problem.backend.context():
         values = evaluate(problem.params, epoch)
@@ -207,6 +209,7 @@ def loss_and_gradient(
         x, u = objective.enter(problem.x)
         del x
         point = objective.fun(u)
+        objective.check(point)
         gradients = {PUBLIC_NAMES[k]: to_public(k, g, problem.backend) for k, g in point.g.items()}
         return point.value, point.info.sse, gradients
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyptyx.constants import wavelength_A
+from pyptyx.data.prepare import free_memory_bytes
 from pyptyx.engine.start_probe import initial_probe
 from pyptyx.errors import ParamError, Problem, ShapeError
 
@@ -36,7 +37,7 @@ def beam_wavelength_A(params: Params) -> float:
         return float(given)
     if not params.get("acc_voltage"):
         raise ParamError(
-            Problem("acc_voltage", "the accelerating voltage in kV", "nothing", "E.g. 300.")
+            Problem("acc_voltage", "the accelerating voltage in kV", "nothing", "For example 300.")
         )
     return wavelength_A(float(params["acc_voltage"]))
 
@@ -100,13 +101,20 @@ def initial_object(params: Params, positions_px: np.ndarray, window: tuple[int, 
     if obj is None:
         obj = np.ones((1, 1, int(params["num_slices"]), 1))
     if obj.ndim != 4:
-        raise ShapeError(Problem("obj", "shape (Y, X, Nz, Mo)", str(obj.shape)))
+        raise ShapeError(Problem("obj", "shape (Y, X, Nz, Mo)", str(obj.shape), "Add axes."))
     inside = np.ascontiguousarray(obj.transpose(3, 2, 0, 1), dtype=np.complex128)
-    corners = np.rint(_measured(params, positions_px)).astype(np.int64)
+    corners = np.rint(_measured(params, positions_px))
+    _check_memory(corners.max(axis=0) + window, inside)
+    corners = corners.astype(np.int64)
     needed = corners.max(axis=0) + window
     if corners.min() < 0:
         raise ShapeError(
-            Problem("positions", "no negative coordinate", f"{corners.min()} px", "Shift them.")
+            Problem(
+                "positions",
+                "no negative coordinate",
+                f"{corners.min()} px",
+                "skip_preprocessing keeps positions as they are; without it they are shifted.",
+            )
         )
     placeholder = inside.shape[-2:] == (1, 1)
     if params["skip_preprocessing"] and not placeholder:
@@ -125,6 +133,21 @@ def initial_object(params: Params, positions_px: np.ndarray, window: tuple[int, 
     inside = _extend(inside, ((before, 0), (before, 0)), inside.mean())
     missing = np.maximum(needed + extra - inside.shape[-2:], 0)
     return _extend(inside, ((0, missing[0]), (0, missing[1])), np.abs(inside).max())
+
+
+def _check_memory(needed: np.ndarray, obj: np.ndarray) -> None:
+    """Positions that are not in pixels ask for an object that no machine can hold."""
+    size = float(np.prod(needed)) * obj.shape[0] * obj.shape[1] * obj.itemsize
+    free = free_memory_bytes()
+    if free and size > free:
+        raise ShapeError(
+            Problem(
+                "positions",
+                f"an object that fits in the {free / 2**30:.3g} GiB that are free",
+                f"{needed[0]:.4g} x {needed[1]:.4g} px, {size / 2**30:.3g} GiB",
+                "Positions are in pixels: check scan_step_A and the pixel sizes.",
+            )
+        )
 
 
 def _extend(obj: np.ndarray, widths: tuple[tuple[int, int], ...], value: complex) -> np.ndarray:
@@ -167,7 +190,12 @@ def initial_background(params: Params, window: tuple[int, int]) -> np.ndarray | 
             background = np.pad(background, edge)
         if background.shape != expected:
             raise ShapeError(
-                Problem("static_background", f"shape {expected}", str(background.shape))
+                Problem(
+                    "static_background",
+                    f"shape {expected}, that of the prepared patterns",
+                    str(background.shape),
+                    "Give a number for a random start with as many counts.",
+                )
             )
     return np.fft.ifftshift(background) if params["recon_type"] == "far_field" else background
 
@@ -197,6 +225,11 @@ def initial_current(params: Params, n_patterns: int) -> np.ndarray:
     current = np.array(given, dtype=np.float64)
     if current.shape != (n_patterns,):
         raise ShapeError(
-            Problem("beam_current", f"shape ({n_patterns},), one per pattern", str(current.shape))
+            Problem(
+                "beam_current",
+                f"shape ({n_patterns},), one per pattern",
+                str(current.shape),
+                "Leave it out for a constant current.",
+            )
         )
     return current

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.data import PatternSource, Preparation
+from pyptyx.data import PatternSource, Preparation, check_counts
 from pyptyx.engine.patterns import back_projection, fit_centred, replicate
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
 from pyptyx.physics.grid import Grid
@@ -67,7 +67,10 @@ def initial_probe(params: Params, source: PatternSource | None, grid: Grid) -> n
     own = given is None or isinstance(given, str)
     if own:
         if source is None:
-            raise ParamError(Problem("probe", "an array when there are no data", repr(given)))
+            remedy = "Give a probe, or data."
+            raise ParamError(
+                Problem("probe", "an array when there are no data", repr(given), remedy)
+            )
         probe = _own_probe(params, source, grid)
     else:
         probe = _given_probe(params, np.asarray(given), grid)
@@ -78,7 +81,12 @@ def initial_probe(params: Params, source: PatternSource | None, grid: Grid) -> n
             probe = np.repeat(probe, scenarios, axis=0)
         elif len(probe) < scenarios:
             raise ShapeError(
-                Problem("probe", f"{scenarios} scenarios, as in probe_marker", str(len(probe)))
+                Problem(
+                    "probe",
+                    f"{scenarios} scenarios, as in probe_marker",
+                    str(len(probe)),
+                    "Give one scenario, it is copied, or all of them.",
+                )
             )
     apply = params["apply_aberrations_to_probe"]
     if apply is None:
@@ -90,13 +98,15 @@ def _own_probe(params: Params, source: PatternSource, grid: Grid) -> np.ndarray:
     pattern = mean_pattern(params, source, grid)
     counts = pattern.sum()
     if not counts > 0:
-        raise DataError(
-            Problem("mean_pattern", "some counts in the data", f"a sum of {counts}", "Check data.")
-        )
+        remedy = "Leave it out to average the data."
+        given = Problem("mean_pattern", "some counts", f"a sum of {counts}", remedy)
+        raise DataError(check_counts(source, source.name) or given)
     if params["probe"] == "aperture":
         amplitude = np.asarray(params["aperture_mask"], dtype=np.float64)
         if amplitude.shape != grid.shape:
-            raise ShapeError(Problem("aperture_mask", f"shape {grid.shape}", str(amplitude.shape)))
+            remedy = "Give it on the up-sampled and padded pattern."
+            got = str(amplitude.shape)
+            raise ShapeError(Problem("aperture_mask", f"shape {grid.shape}", got, remedy))
     else:
         amplitude = np.sqrt(fit_centred(replicate(pattern, params["upsample_pattern"]), grid.shape))
     if params["recon_type"] == "far_field":
@@ -141,6 +151,10 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
         return _untilted_mean(params, source, prepare, tilts, grid)
     if given is not None:
         mean = np.asarray(given, dtype=np.float64)
+        if not compressed and mean.shape != source.shape[1:]:
+            remedy = "Leave it out to average the data."
+            expected = f"shape {source.shape[1:]}, that of the patterns"
+            raise ShapeError(Problem("mean_pattern", expected, str(mean.shape), remedy))
     else:
         mean = source.mean(limit=_PATTERNS_FOR_MEAN)
         if compressed:
@@ -186,7 +200,9 @@ def _given_probe(params: Params, probe: np.ndarray, grid: Grid) -> np.ndarray:
     """The user's probe in inside layout, fitted to the window unless it must stay exact."""
     if probe.ndim not in (2, 3, 4):
         raise ShapeError(
-            Problem("probe", "shape (ny, nx, Mp) or (ny, nx, Mp, Ns)", str(probe.shape))
+            Problem(
+                "probe", "shape (ny, nx, Mp) or (ny, nx, Mp, Ns)", str(probe.shape), "Add axes."
+            )
         )
     probe = probe.reshape(*probe.shape, *(1,) * (4 - probe.ndim))
     inside = np.ascontiguousarray(probe.transpose(3, 2, 0, 1), dtype=np.complex128)
@@ -252,9 +268,9 @@ def modulate_probe(params: Params, probe: np.ndarray, grid: Grid) -> np.ndarray:
 def _plate(plate: np.ndarray, params: Params, grid: Grid) -> np.ndarray:
     padded = np.pad(plate, params["data_pad"]) if plate.shape != grid.shape else plate
     if padded.shape != grid.shape:
-        raise ShapeError(
-            Problem("beam_ctf", f"shape {grid.shape}, with or without data_pad", str(plate.shape))
-        )
+        remedy = "Give it on the probe window, or without the padding."
+        expected = f"shape {grid.shape}, with or without data_pad"
+        raise ShapeError(Problem("beam_ctf", expected, str(plate.shape), remedy))
     return padded
 
 

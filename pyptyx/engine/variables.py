@@ -141,7 +141,7 @@ def spectrum_phase(backend: Backend) -> Coordinate:
 
 
 def spectrum_modulus(backend: Backend) -> Coordinate:
-    """``F z = a exp(i arg F z0)`` with a real ``a``; where ``F z`` is empty, ``a`` has no gradient."""
+    """``F z = a exp(i arg F z0)`` with a real ``a``, which has no gradient where ``F z = 0``."""
 
     def pull(u: Array, z: Array, g: Array) -> Array:
         spectrum, gradient = backend.fft2(z), backend.fft2(g) / _pixels(z)

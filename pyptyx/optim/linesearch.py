@@ -30,8 +30,8 @@ class SearchOptions:
     shrink, grow : float
         Factors ``reduce_factor`` and ``optimism``.
     max_count : int or None
-        At most ``max_count + 2`` evaluations, and one more if `weak_wolfe` then returns to an earlier
-        one; None is unlimited.
+        At most ``max_count + 2`` evaluations, and one more if `weak_wolfe` then returns to an
+        earlier step; None is unlimited.
     min_step : float
         Steps below are given up.
     """

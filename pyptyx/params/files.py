@@ -104,8 +104,12 @@ def load_params(path: PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
-        json_file = path / f"{_STEM}.json"
-        path = json_file if json_file.exists() else path / f"{_STEM}.pkl"
+        files = [path / f"{_STEM}{ending}" for ending in (".json", ".pkl")]
+        found = [file for file in files if file.exists()]
+        if not found:
+            expected = f"a folder with {files[0].name} or {files[1].name}"
+            raise DataError(Problem(str(path), expected, "neither", "Check the path"))
+        path = found[0]
     _require_file(path, MAX_BINARY_BYTES if path.suffix == ".pkl" else MAX_TEXT_BYTES)
     if path.suffix == ".pkl":
         return restore_tables(legacy_pickle.load(path))
@@ -153,13 +157,15 @@ def read_text(path: Path) -> str:
 
 def damaged(path: Path, error: Exception) -> DataError:
     """The error for a file that cannot be read."""
-    got = f"{type(error).__name__}: {error}"
-    return DataError(Problem(str(path), "a complete file", got, "Save it again"))
+    expected = f"a complete {path.suffix[1:].upper()} file"
+    got = f"one with an error ({error})"
+    return DataError(Problem(str(path), expected, got, "Correct it, or save it again"))
 
 
 def _require_file(path: Path, max_bytes: int) -> None:
     if not path.is_file():
-        raise DataError(Problem(str(path), "a file", "no such file", "Check the path"))
+        got = "a folder" if path.is_dir() else "no such file"
+        raise DataError(Problem(str(path), "a file", got, "Check the path"))
     size = path.stat().st_size
     if size > max_bytes:
         raise DataError(Problem(str(path), f"at most {max_bytes} bytes", f"{size} bytes"))
@@ -193,6 +199,9 @@ def _without_scalars(value: Any) -> Any:
 
 
 def _read_arrays(path: Path, save_id: Any) -> dict[str, np.ndarray]:
+    if not path.exists():
+        expected, remedy = f"the arrays of {_STEM}.json", "Copy both files together"
+        raise DataError(Problem(str(path), expected, "no such file", remedy))
     _require_file(path, MAX_BINARY_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:

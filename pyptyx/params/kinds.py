@@ -30,7 +30,7 @@ class Mismatch(Exception):
 
 def describe(value: Any) -> str:
     """A short phrase for a value in a message: its content, or dtype and shape."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | list | tuple):
         return reprlib.repr(value)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None and len(shape):
@@ -293,7 +293,7 @@ def array(*shapes: Shape, dtype: str = "real") -> Kind:
             raw = raw.reshape(1)
         a = _CAST[dtype](raw)
         if a is None or not any(_fits(a.shape, s) for s in shapes):
-            raise Mismatch(label, got if isinstance(value, np.ndarray) else describe(raw))
+            raise Mismatch(label, got if isinstance(value, np.ndarray | str) else describe(raw))
         if a.size == 0:
             raise Mismatch(label, f"an empty array with shape {a.shape}")
         bad = ~np.isfinite(a) if a.dtype.kind == "c" else np.isnan(a)

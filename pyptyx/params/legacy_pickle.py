@@ -161,7 +161,7 @@ def loads(data: bytes, name: str = "pickle") -> dict[str, Any]:
     try:
         params = _Unwrapper()(_Unpickler(io.BytesIO(data)).load())
     except Exception as error:  # damaged pickles raise nearly anything
-        got = f"{error}" if isinstance(error, pickle.UnpicklingError) else repr(error)
+        got = f"one that is refused ({error})"
         expected = "a pickle of plain parameters"
         raise DataError(Problem(name, expected, got, remedy)) from error
     if not isinstance(params, dict) or not all(isinstance(key, str) for key in params):

@@ -172,9 +172,9 @@ def _canonical(
     """The dictionary under the canonical names of its keys."""
     if not isinstance(params, Mapping):
         remedy = "Give a dictionary, or load one with load_params"
-        problems.append(Problem("params", "a dictionary", describe(params), remedy))
-        return {}
+        raise ParamError(Problem("params", "a dictionary", describe(params), remedy))
     result: dict[str, Any] = {}
+    names: dict[str, str] = {}
     for key, value in params.items():
         if not isinstance(key, str):
             got = f"{describe(key)} ({type(key).__name__})"
@@ -182,9 +182,10 @@ def _canonical(
             continue
         name = aliases.get(key, key)
         if name in result and not _same(result[name], value):
-            expected = "one value, under one of its names"
-            problems.append(Problem(name, expected, f"another one under {key}", "Remove one"))
+            got = f"different values under {names[name]} and {key}"
+            problems.append(Problem(name, "one value, under one of its names", got, "Remove one"))
         result.setdefault(name, value)
+        names.setdefault(name, key)
     return result
 
 

@@ -71,7 +71,11 @@ class Row:
         if self.choices:
             # The choices say more than the word "string" or "integer" they stand for.
             general = TEXT.label if isinstance(self.choices[0], str) else INT.label
-            text = text.replace(general, " or ".join(map(repr, self.choices)))
+            words = [repr(choice) for choice in self.choices]
+            few = len(words) <= 2
+            text = text.replace(
+                general, " or ".join(words) if few else f"one of {', '.join(words)}"
+            )
         if self.bounds is not None and self.bounds.phrase:
             plain = text in (INT.label, FLOAT.label)
             text += f" {self.bounds.phrase}" if plain else f", {self.bounds.phrase}"

@@ -30,7 +30,7 @@ MAX_DIGITS = 300
 
 _STARTS_WITH_LAMBDA = re.compile(r"\s*lambda\b")
 _REMEDY = (
-    "Use numbers, the parameter, arithmetic, comparisons, min/max/abs/int/float/round, np.exp ..."
+    "Use numbers, the epoch, + - * / // % **, comparisons, min max abs int float round, np.exp ..."
 )
 
 
@@ -116,7 +116,7 @@ def _children(node: ast.expr, parameter: str) -> list[ast.expr]:
             return [left, *rest]
         case ast.Call(func=func, args=args, keywords=[]) if _dotted(func) in _CALLS:
             return args
-    raise ValueError(f"{type(node).__name__} is not allowed: {ast.unparse(node)[:60]!r}")
+    raise ValueError(f"{ast.unparse(node)[:60]!r} is not allowed")
 
 
 def _check(body: ast.expr, parameter: str) -> None:
@@ -278,8 +278,8 @@ def parse(text: str, key: str = "schedule") -> Schedule:
     try:
         return Schedule(text)
     except ValueError as error:
-        got = f"{text[:80]!r}: {error}"
-        problem = Problem(key, "an arithmetic lambda expression of the epoch", got, _REMEDY)
+        got = f"{text[:80]!r} ({error})"
+        problem = Problem(key, "a formula of the epoch, such as 'lambda x: x < 20'", got, _REMEDY)
         raise ParamError(problem) from None
 
 
@@ -293,7 +293,8 @@ def _is_nan(value: Any) -> bool:
 def schedule_name(schedule: Callable[..., Any]) -> str:
     """What a schedule is called in messages: its text, or the name of the function."""
     named = getattr(schedule, "__name__", type(schedule).__name__)
-    return str(getattr(schedule, "source", named))
+    text = getattr(schedule, "source", None) or describe_callable(schedule)
+    return text or named.replace("<lambda>", "lambda")
 
 
 def value_at(value: Any, epoch: int, key: str) -> Any:

@@ -10,8 +10,7 @@ accumulates gradients with respect to that state batch by batch, and `finish` ta
 the variables.  Everything between `prepare` and `finish` is a chain of stages, each defined
 beside its adjoint in its own module.
 
-Gradients: ``g = dL/dRe z + i dL/dIm z``.  The gradient of the probe is the one along band-limited
-changes (projected onto M, as in PyPty).
+Gradients: ``g = dL/dRe z + i dL/dIm z``.
 """
 
 from __future__ import annotations
@@ -150,11 +149,8 @@ class ForwardModel:
             out["object"] = band_limit(
                 acc["object"], self._object_mask(acc["object"]), self.backend
             )
-        if "probe" in acc:
-            spectrum = (
-                acc["probe"] if self.spec.probe_as_spectrum else self.backend.fft2(acc["probe"])
-            )
-            out["probe"] = self.backend.ifft2(spectrum * self._mask, overwrite=True)
+        if "probe" in acc and self.spec.probe_as_spectrum:
+            out["probe"] = self.backend.ifft2(acc["probe"])
         return out
 
     # -- once per batch ------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A fake device: arrays that live on the CPU but refuse to meet host arrays.
 
-`GuardArray` allows NumPy functions between guard arrays and scalars only; meeting a plain array, or being
-turned into one without `GuardBackend.to_host`, raises.  Running the engine on `GuardBackend` shows that
-the device code never mixes host and device, which CuPy would refuse as well.
+`GuardArray` allows NumPy functions between guard arrays and scalars only; meeting a plain array,
+or being turned into one without `GuardBackend.to_host`, raises.  Running the engine on
+`GuardBackend` shows that the device code never mixes host and device, which CuPy would refuse as
+well.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Checks of derivatives: adjoint identity, central differences, Taylor test.
 
-Convention: ``<u, v> = Re Σ conj(u) v``.  A gradient ``g`` is right if ``dL = <g, dx>`` for every change dx,
-and ``vjp`` is the adjoint of ``jvp`` if ``<w, jvp(v)> = <vjp(w), v>`` for all v, w.
+Convention: ``<u, v> = Re Σ conj(u) v``.  A gradient ``g`` is right if ``dL = <g, dx>`` for every
+change dx, and ``vjp`` is the adjoint of ``jvp`` if ``<w, jvp(v)> = <vjp(w), v>`` for all v, w.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def normal(rng, *shape, real=False):
 
 
 def assert_adjoint(jvp, vjp, v, w, tolerance=1e-12):
-    """``<w, jvp(v)> = <vjp(w), v>`` for a linear stage, or a stage linear in the argument tested."""
+    """``<w, jvp(v)> = <vjp(w), v>`` for a stage that is linear in the argument tested."""
     out, back = jvp(v), vjp(w)
     left, right = inner(w, out), inner(back, v)
     scale = size(w) * size(out)
@@ -45,7 +45,7 @@ def central_difference(f, step):
 
 
 def assert_derivative(f, x, g, d, step=1e-3, tolerance=1e-8):
-    """``<g, d>`` is the derivative of ``f(x + t d)`` at 0; `tolerance` is relative to ``|g| |d|``."""
+    """``<g, d>`` is the derivative of ``f(x + t d)`` at 0, to `tolerance` times ``|g| |d|``."""
     expected, got = central_difference(lambda t: f(x + t * d), step), inner(g, d)
     scale = size(g) * size(d)
     assert scale > 0, "gradient or direction vanishes"
@@ -53,7 +53,7 @@ def assert_derivative(f, x, g, d, step=1e-3, tolerance=1e-8):
 
 
 def taylor_slope(f, g, x, direction, steps):
-    """Slope of ``log|f(x + h d) - f(x) - h <g, d>|`` over ``log h``: 2 for a right gradient, 1 otherwise.
+    """Slope of ``log|f(x + h d) - f(x) - h <g, d>|`` over ``log h``: 2 for a right gradient, else 1.
 
     Parameters
     ----------
@@ -65,7 +65,9 @@ def taylor_slope(f, g, x, direction, steps):
     """
     value, slope = f(x), trees.vdot(direction, g)
     remainders = [abs(f(x | trees.axpy(h, direction, x)) - value - h * slope) for h in steps]
-    assert min(remainders) > 0, "the remainder vanishes: the function does not depend on the direction"
+    assert min(remainders) > 0, (
+        "the remainder vanishes: the function does not depend on the direction"
+    )
     return float(np.polyfit(np.log(steps), np.log(remainders), 1)[0])
 
 

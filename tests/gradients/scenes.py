@@ -56,7 +56,8 @@ def variables(spec, rng, *, scenario=False, background=False, current=False, com
     x = {
         "object": normal(rng, OBJECT_MODES, len(spec.distances_A) + 1, ny + 18, nx + 19),
         "probe": normal(rng, SCENARIOS if scenario else 1, MODES, ny, nx),
-        "positions": rng.integers(0, 18, (MEASUREMENTS, 2)) + rng.uniform(-0.4, 0.4, (MEASUREMENTS, 2)),
+        "positions": rng.integers(0, 18, (MEASUREMENTS, 2))
+        + rng.uniform(-0.4, 0.4, (MEASUREMENTS, 2)),
     }
     x["positions"] = np.abs(x["positions"])
     if spec.tilt != TiltPlan():
@@ -81,9 +82,7 @@ def scan_for(spec, x, rng):
     )
 
 
-def data_term(
-    spec, x, rng, *, loss="lsq_sqrt", weight=0.7, batch=2, executor=None
-):
+def data_term(spec, x, rng, *, loss="lsq_sqrt", weight=0.7, batch=2, executor=None):
     """The data term over data of the model's magnitude with noise and some zeros."""
     scan = scan_for(spec, x, rng)
     batches = np.array_split(np.arange(MEASUREMENTS), -(-MEASUREMENTS // batch))
@@ -102,7 +101,7 @@ def data_term(
 
 
 def direction(name, x, spec, rng):
-    """A random direction; for the probe inside the band limit, along which its gradient is defined."""
+    """A random direction; for the probe inside the band limit, where its gradient is defined."""
     a = x[name]
     d = normal(rng, *a.shape, real=a.dtype.kind == "f") * STEPS[name]
     return band_limit(d, spec.grid.mask, BACKEND) if name == "probe" else d

@@ -1,4 +1,4 @@
-"""Coordinates of the optimiser: the pullback is the gradient of what the coordinate makes of the variable."""
+"""Coordinates of the optimiser: pullbacks, what is held fixed, what has no gradient."""
 
 import numpy as np
 import pytest

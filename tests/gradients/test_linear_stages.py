@@ -132,8 +132,8 @@ def test_collect_against_explicit_loops(rng, shape, geometry):
 
 
 class TestFarField:
-    def stage(self, grid, geometry=DetectorGeometry()):
-        return FarField(grid, geometry, BACKEND, complex)
+    def stage(self, grid, geometry=None):
+        return FarField(grid, geometry or DetectorGeometry(), BACKEND, complex)
 
     def test_intensity_is_the_masked_mean_over_modes(self, rng, grid):
         wave = normal(rng, 4, 2, 3, *grid.shape)
@@ -143,19 +143,16 @@ class TestFarField:
 
     def test_gradient_of_the_exit_wave(self, rng, grid):
         stage, shape = self.stage(grid), (4, 2, 3, *grid.shape)
-        wave, d, w = normal(rng, *shape), normal(rng, *shape), normal(rng, 4, *grid.shape, real=True)
+        wave, d, w = (
+            normal(rng, *shape),
+            normal(rng, *shape),
+            normal(rng, 4, *grid.shape, real=True),
+        )
         _intensity, saved = stage.forward(wave.copy())
         g = stage.vjp(saved, w.copy())
         assert_derivative(
             lambda a: inner(w, stage.forward(a.copy())[0]), wave, g, d, tolerance=1e-10
         )
-
-    def test_vjp_leaves_its_cotangent_alone(self, rng, grid):
-        stage, w = self.stage(grid), normal(rng, 4, *grid.shape, real=True)
-        _intensity, saved = stage.forward(normal(rng, 4, 2, 3, *grid.shape))
-        before = w.copy()
-        stage.vjp(saved, w)
-        np.testing.assert_array_equal(w, before)
 
     @pytest.mark.parametrize("geometry", [DetectorGeometry(), DetectorGeometry((2, 3), 2)])
     def test_background_root(self, rng, geometry):

@@ -1,4 +1,4 @@
-"""Data terms: derivative against central differences, and the documented values at zero intensity."""
+"""Data terms: derivative against central differences, documented values at zero intensity."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ FORMULAS = {
 
 @pytest.fixture
 def counts():
-    """Model intensities away from zero; data with zeros and with values around the threshold 0.5."""
+    """Model intensities away from zero; data with zeros and values around the threshold 0.5."""
     rng = np.random.default_rng(5)
     data = rng.choice([0.0, 0.3, 0.5, 0.7, 4.0, 90.0], SHAPE)
     return rng.uniform(0.2, 50.0, SHAPE), data

@@ -83,7 +83,9 @@ def test_gradient_is_added_to_the_accumulator():
         np.testing.assert_allclose(twice[name], 2 * once[name], rtol=1e-12)
 
 
-@pytest.mark.parametrize("wanted", ["object", "probe", "positions", "tilts", "background", "current"])
+@pytest.mark.parametrize(
+    "wanted", ["object", "probe", "positions", "tilts", "background", "current"]
+)
 def test_a_variable_alone_has_the_same_gradient(wanted):
     """Switching a variable off is leaving it out of the tree; the others do not notice."""
     spec, rng = spec_for(tilt_mode=4), np.random.default_rng(10)

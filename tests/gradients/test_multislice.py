@@ -1,4 +1,4 @@
-"""Multislice is linear in the wave and in every slice: adjoints at a point, argument by argument."""
+"""Multislice is linear in the wave and in every slice: adjoints argument by argument."""
 
 import numpy as np
 import pytest

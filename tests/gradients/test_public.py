@@ -1,4 +1,4 @@
-"""Taylor tests through the params dictionary: layouts, keys and coordinates of `loss_and_gradient`."""
+"""Taylor tests through the params dictionary: layouts, keys, coordinates of the public gradients."""
 
 import h5py
 import numpy as np
@@ -144,7 +144,9 @@ def test_detector_sizes(window, data_shape, extra):
 def test_scenarios():
     rng = np.random.default_rng(23)
     params = base(rng, probe_marker=[2, 0, 1, 0, 2])
-    params["probe"] = on_probe(lambda s: s * mask(WINDOW)[..., None], normal(rng, *WINDOW, MODES, 3))
+    params["probe"] = on_probe(
+        lambda s: s * mask(WINDOW)[..., None], normal(rng, *WINDOW, MODES, 3)
+    )
     g = pyptyx.loss_and_gradient(params)[2]["probe"]
     d = on_probe(lambda s: s * mask(WINDOW)[..., None], normal(rng, *WINDOW, MODES, 3))
     x = {"probe": params["probe"]}

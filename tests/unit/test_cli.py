@@ -41,9 +41,15 @@ def pieces(monkeypatch):
         monkeypatch.setitem(sys.modules, name, fake)
 
     monkeypatch.setattr(pyptyx.params, "load_run_file", load_run_file, raising=False)
-    monkeypatch.setattr(pyptyx.params, "resolve", lambda p, **_: p, raising=False)
+    def resolve(params, checks=(), **_):
+        problems = [problem for check in checks for problem in check(params)]
+        if problems:
+            raise ParamError(problems)
+        return params
+
+    monkeypatch.setattr(pyptyx.params, "resolve", resolve, raising=False)
     module("pyptyx.engine.experiment", append_exp_params=append_exp_params)
-    module("pyptyx.engine.availability", check_available=lambda p: None)
+    module("pyptyx.engine.availability", available=lambda p: [])
     module("pyptyx.engine.describe", describe=lambda p: f"described {sorted(p)}")
     module("pyptyx.iterative", run=run)
     return seen
@@ -172,9 +178,9 @@ def test_interruption_has_its_own_code(pieces, monkeypatch):
 
 def test_validate_reports_what_this_version_does_not_compute(pieces, capsys, monkeypatch):
     def refuse(resolved):
-        raise ParamError(Problem("recon_type", "'far_field'", repr(resolved["recon_type"])))
+        return [Problem("recon_type", "'far_field'", repr(resolved["recon_type"]))]
 
-    monkeypatch.setattr(sys.modules["pyptyx.engine.availability"], "check_available", refuse)
+    monkeypatch.setattr(sys.modules["pyptyx.engine.availability"], "available", refuse)
     assert cli.main(["validate", "some.toml", "--set", "recon_type=near_field"]) == 2
     assert "recon_type: expected 'far_field', got 'near_field'" in capsys.readouterr().err
 

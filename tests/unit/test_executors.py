@@ -102,7 +102,9 @@ def failing(where, at=9):
 def test_a_failure_names_worker_and_measurements_and_chains_the_cause():
     with make(2) as executor:
         start, work = failing("work", at=15)
-        with pytest.raises(WorkerError, match=r"worker 1 \(cpu\).*batch 2 of 3, measurements 15 to 17") as e:
+        with pytest.raises(
+            WorkerError, match=r"worker 1 \(cpu\).*batch 2 of 3, measurements 15 to 17"
+        ) as e:
             executor.map_reduce(start, work, batches(), lambda a, b: a + b)
         assert isinstance(e.value.__cause__, ZeroDivisionError)
         assert "no light" in str(e.value)
@@ -221,7 +223,9 @@ def test_more_workers_than_batches(problem):
     term, x = problem
     expected, _g = evaluate(term(SerialExecutor(), count=2), x)
     with make(3) as executor:
-        assert evaluate(term(executor, count=2), x)[0].value == pytest.approx(expected.value, rel=1e-6)
+        assert evaluate(term(executor, count=2), x)[0].value == pytest.approx(
+            expected.value, rel=1e-6
+        )
 
 
 def test_data_that_cannot_be_read_name_the_measurements(problem):

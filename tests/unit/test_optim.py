@@ -196,7 +196,9 @@ class Quadratic:
 
     @staticmethod
     def vector(tree):
-        return np.concatenate([trees.real_view(tree[name]) for name, _shape, _dtype in Quadratic.SHAPES])
+        return np.concatenate(
+            [trees.real_view(tree[name]) for name, _shape, _dtype in Quadratic.SHAPES]
+        )
 
     def __call__(self, x):
         self.calls += 1
@@ -235,7 +237,11 @@ def test_direction_is_that_of_the_dense_inverse_bfgs_matrix(memory, weights):
     points = walk(problem, optimizer, 6)
     vectors = [(problem.vector(p.x), problem.vector(p.g)) for p in points]
     pairs = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(vectors[:-1], vectors[1:], strict=True)]
-    h0 = np.diag(np.concatenate([np.full(trees.real_view(a).size, blocks[k]) for k, a in problem.start.items()]))
+    h0 = np.diag(
+        np.concatenate(
+            [np.full(trees.real_view(a).size, blocks[k]) for k, a in problem.start.items()]
+        )
+    )
     s, y = pairs[-1]
     kept = pairs[-int(min(memory, len(pairs))) :]
     h = dense_bfgs(kept, (s @ y) / (y @ h0 @ y) * h0)
@@ -385,7 +391,10 @@ def test_frozen_variables_stay():
 def test_watch_sees_every_evaluation():
     problem, seen = Quadratic(condition=1e3), []
     step = LBFGS().step(
-        problem, problem(problem.start), 50.0, lambda t, trial, slope: seen.append((t, trial, slope))
+        problem,
+        problem(problem.start),
+        50.0,
+        lambda t, trial, slope: seen.append((t, trial, slope)),
     )
     assert len(seen) == step.evaluations > 1
     assert seen[-1][0] == step.step
@@ -434,7 +443,9 @@ def test_a_block_with_zero_gradient_makes_no_nan():
 
 def test_equal_slopes_later_is_barzilai_borwein_per_block():
     rng = np.random.default_rng(3)
-    s, y = ({"object": rng.random(3) + 1j * rng.random(3), "tilts": rng.random(5)} for _ in range(2))
+    s, y = (
+        {"object": rng.random(3) + 1j * rng.random(3), "tilts": rng.random(5)} for _ in range(2)
+    )
     scaling = EqualSlopes()
     scaling.update(s, y)
     got = scaling.apply({"object": np.ones(3, complex), "tilts": np.ones(5)})
@@ -470,8 +481,8 @@ COUNT = 6
 def fit(probe_modes, object_modes):
     """A problem with all variables whose data are the model: the residual is zero.
 
-    The object has modulus 1 and smooth phases, and the gaps are small, so that it is nearly the thin
-    object that the bounds are made for; it is strong enough for speckle on the detector.
+    The object has modulus 1 and smooth phases, and the gaps are small, so that it is nearly the
+    thin object that the bounds are made for; it is strong enough for speckle on the detector.
     """
     rng = np.random.default_rng(5)
     grid = Grid((13, 18), (0.31, 0.24), 0.025)
@@ -565,9 +576,7 @@ def test_curvatures_are_positive_and_broadcast(fitted):
 def test_a_common_row_gathers_all_measurements(fitted, scenario):
     _term, x, curvatures, spec = fitted
     one_row = x | {"tilts": x["tilts"][:1], "current": np.ones(COUNT)}
-    scan = ScanTable(
-        np.rint(x["positions"]).astype(int), None, np.zeros(COUNT, int)
-    )
+    scan = ScanTable(np.rint(x["positions"]).astype(int), None, np.zeros(COUNT, int))
     got = preconditioner.curvatures(one_row, spec, scan, np.arange(COUNT), Backend())
     each = preconditioner.curvatures(
         one_row | {"tilts": x["tilts"]}, spec, scan, np.arange(COUNT), Backend()

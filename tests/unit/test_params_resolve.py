@@ -213,7 +213,7 @@ def test_evaluate():
 def test_evaluate_reports_everything_with_the_epoch():
     given = {
         **ENOUGH,
-        "atv_weight": "lambda x: 1 / (x - 4)",
+        "atv_weight": "lambda x: 1 / (4 - x)",
         "wedge_mu": "lambda x: 3 - x",
         "hist_length": "lambda x: max(x - 3, 0) / 2",
     }

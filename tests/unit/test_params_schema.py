@@ -176,7 +176,7 @@ def test_accepted_arrays(key, value, dtype, shape):
     ("key", "value", "word"),
     [
         ("positions", np.ones((3, 4)), "(3, 4)"),
-        ("positions", [[1, 2], [3]], "list"),
+        ("positions", [[1, 2], [3]], "[[1, 2], [3]]"),
         ("positions", [[1, np.nan], [3, 4]], "first at (0, 1)"),
         ("positions", [[1, np.inf], [3, 4]], "inf"),
         ("positions", [["1", "2"]], "U1"),
