@@ -1,7 +1,8 @@
 """Time one loss and gradient per pattern, beside two batched FFTs of the same shape.
 
-The ratio to the FFTs, measured in the same run, says more than the time: it hardly depends on the
-machine or on what else the machine does.
+Times are processor times of the whole process divided by the number of patterns, so that other
+programs on the machine disturb them little; with several workers the wall time is listed as well.
+The ratio to the FFTs, measured alternately in the same run, says more than the time.
 """
 
 from __future__ import annotations
@@ -63,15 +64,11 @@ def reference(case: Case, dtype: str) -> Callable[[], object]:
     return transform
 
 
-def seconds(function: Callable[[], object], repeats: int) -> list[float]:
-    """Wall times of `repeats` calls after one that is not counted."""
+def seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """Processor and wall time of one call."""
+    wall, processor = time.perf_counter(), time.process_time()
     function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
+    return time.process_time() - processor, time.perf_counter() - wall
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -86,13 +83,20 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """
     case = CASES[name]
     with evaluation(params_of(case, arguments.dtype, arguments.devices)) as evaluate:
-        ours = seconds(evaluate, arguments.repeats)
-    theirs = seconds(reference(case, arguments.dtype), arguments.repeats)
-    median, base = statistics.median(ours), statistics.median(theirs)
+        transform = reference(case, arguments.dtype)
+        evaluate()
+        transform()
+        # Alternating, so that a busy spell of the machine hits both.
+        pairs = [(seconds(evaluate), seconds(transform)) for _ in range(arguments.repeats)]
+    ours = [processor for (processor, _), _ in pairs]
+    median = statistics.median(ours)
+    base = statistics.median(processor for _, (processor, _) in pairs)
+    wall = statistics.median(wall for (_, wall), _ in pairs)
     return {
         "case": name,
         **case.as_dict(),
         "us_per_pattern": 1e6 * median / case.patterns,
+        "wall_us_per_pattern": 1e6 * wall / case.patterns,
         "spread_percent": 100 * (max(ours) - min(ours)) / median,
         "fft_us_per_pattern": 1e6 * base / case.patterns,
         "ratio_to_fft": median / base,
@@ -101,11 +105,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """The measurements as text, one row per case."""
-    head = f"{'case':<12}{'n':>5}{'S':>4}{'P':>4}"
-    head += f"{'us/pattern':>13}{'spread':>9}{'2 FFTs':>10}{'ratio':>8}"
+    head = f"{'case':<17}{'n':>5}{'S':>4}{'P':>4}{'shift':>7}"
+    head += f"{'us/pattern':>13}{'spread':>9}{'wall':>10}{'2 FFTs':>10}{'ratio':>8}"
     rows = [
-        f"{r['case']:<12}{r['n']:>5}{r['slices']:>4}{r['modes']:>4}{r['us_per_pattern']:>13.1f}"
-        f"{r['spread_percent']:>8.0f}%{r['fft_us_per_pattern']:>10.1f}{r['ratio_to_fft']:>8.2f}"
+        f"{r['case']:<17}{r['n']:>5}{r['slices']:>4}{r['modes']:>4}{'yes' if r['shift'] else 'no':>7}"
+        f"{r['us_per_pattern']:>13.1f}{r['spread_percent']:>8.0f}%{r['wall_us_per_pattern']:>10.1f}"
+        f"{r['fft_us_per_pattern']:>10.1f}{r['ratio_to_fft']:>8.2f}"
         for r in lines
     ]
     return "\n".join([head, *rows])

@@ -20,12 +20,15 @@ class Case:
         Numbers of object slices and of probe modes.
     scan : (int, int)
         Scan points ``(Ny, Nx)``.
+    shift : bool
+        Positions between pixels, so that the probe is shifted by Fourier transforms.
     """
 
     n: int
     slices: int
     modes: int
     scan: tuple[int, int]
+    shift: bool = False
 
     @property
     def patterns(self) -> int:
@@ -40,13 +43,16 @@ class Case:
 CASES = {
     "small": Case(n=64, slices=1, modes=1, scan=(16, 18)),
     "standard": Case(n=128, slices=1, modes=1, scan=(14, 16)),
+    "standard, shifted": Case(n=128, slices=1, modes=1, scan=(14, 16), shift=True),
+    "n=96, shifted": Case(n=96, slices=1, modes=1, scan=(14, 16), shift=True),
     "mixed": Case(n=128, slices=1, modes=4, scan=(8, 10)),
-    "multislice": Case(n=128, slices=10, modes=1, scan=(6, 8)),
+    "multislice": Case(n=128, slices=10, modes=1, scan=(16, 20)),
     "large": Case(n=256, slices=1, modes=1, scan=(6, 8)),
 }
 
 _PIXEL_A = 0.2
-_STEP_PX = 4.3  # not a whole number, so that the sub-pixel shift is part of the timing
+_STEP_PX = 4
+_FRACTION_PX = 0.3
 
 
 def params_of(case: Case, dtype: str, devices: int | str, seed: int = 0) -> dict[str, Any]:
@@ -70,7 +76,8 @@ def params_of(case: Case, dtype: str, devices: int | str, seed: int = 0) -> dict
     """
     rng = np.random.default_rng(seed)
     rows, columns = np.indices(case.scan)
-    positions = _STEP_PX * np.stack([rows.ravel(), columns.ravel()], axis=1)
+    step = _STEP_PX + _FRACTION_PX * case.shift
+    positions = step * np.stack([rows.ravel(), columns.ravel()], axis=1)
     size = [int(np.ceil(positions[:, axis].max())) + case.n + 2 for axis in (0, 1)]
     phase = rng.normal(scale=0.1, size=(*size, case.slices, 1))
     probe = _probe(case)

@@ -1,7 +1,7 @@
 """From stored patterns to what the model is compared with, and the feeding of batches.
 
-The steps, in this order: shift by whole pixels, sum-bin, multiply, zero-pad, move the zero
-frequency from index N//2 to the corner.
+The steps, in this order: shift by whole pixels, sum-bin, multiply, zero-pad, and in the far field
+move the zero frequency from index N//2 to the corner.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Preparation:
         Zero pixels ``(py, px)`` added on each side, counted on the binned grid.
     dtype : dtype
         Floating dtype of the result.
+    corner : bool
+        Whether the zero frequency moves to the corner; otherwise pixels stay in their order.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Preparation:
     multiplier: float = 1.0
     pad: tuple[int, int] = (0, 0)
     dtype: npt.DTypeLike = np.float32
+    corner: bool = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -119,7 +122,7 @@ class Preparation:
         Returns
         -------
         array, shape (B, Y, X) or (B, Nmask)
-            A new array of `dtype`, zero frequency in the corner.
+            A new array of `dtype`, zero frequency in the corner unless `corner` is off.
 
         Raises
         ------
@@ -131,7 +134,8 @@ class Preparation:
         else:
             out = xp.zeros((len(batch), *self.output_shape(*batch.shape[1:])), dtype=self.dtype)
             shifted = shift_whole(batch, self.shift, xp)
-            _into_corner(out, sum_bin(shifted, self.bin, self.dtype), self.pad)
+            place = _into_corner if self.corner else _into_middle
+            place(out, sum_bin(shifted, self.bin, self.dtype), self.pad)
         if self.multiplier != 1:
             out *= self.multiplier
         return out
@@ -143,6 +147,12 @@ def _is_whole(value: object) -> bool:
 
 def _is_whole_pair(values: tuple[int, int]) -> bool:
     return len(values) == 2 and all(_is_whole(v) for v in values)
+
+
+def _into_middle(out: Array, patterns: Array, pad: tuple[int, int]) -> None:
+    """Write zero-padded patterns into `out` (zeros) as they lie."""
+    _batch, height, width = patterns.shape
+    out[:, pad[0] : pad[0] + height, pad[1] : pad[1] + width] = patterns
 
 
 def _into_corner(out: Array, centred: Array, pad: tuple[int, int]) -> None:
@@ -173,10 +183,13 @@ class CountChecks:
     ----------
     name : str
         Name of the data for the problems.
+    signed : bool
+        Whether negative numbers are fine, as for signals of masks with negative weights.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, signed: bool = False) -> None:
         self._name = name
+        self._signed = signed
         self._bad = self._negative = 0
         self._empty = True
 
@@ -184,7 +197,7 @@ class CountChecks:
         """Look at a piece."""
         if patterns.dtype.kind == "f":
             self._bad += int(np.count_nonzero(~np.isfinite(patterns)))
-        if patterns.dtype.kind in "if":
+        if patterns.dtype.kind in "if" and not self._signed:
             self._negative += int(np.count_nonzero(patterns < 0))
         self._empty = self._empty and not patterns.any()
 
@@ -203,7 +216,9 @@ class CountChecks:
         return found
 
 
-def check_counts(data: np.ndarray | PatternSource, name: str = "dataset") -> list[Problem]:
+def check_counts(
+    data: np.ndarray | PatternSource, name: str = "dataset", signed: bool = False
+) -> list[Problem]:
     """What is wrong with the numbers themselves, walking a source in pieces.
 
     Parameters
@@ -212,13 +227,15 @@ def check_counts(data: np.ndarray | PatternSource, name: str = "dataset") -> lis
         Patterns as stored.
     name : str
         Name for the problems.
+    signed : bool
+        Whether negative numbers are fine.
 
     Returns
     -------
     list of Problem
         See `CountChecks.problems`.
     """
-    checks = CountChecks(name)
+    checks = CountChecks(name, signed)
     for patterns in (
         (p for _, p in data.iter_chunks()) if isinstance(data, PatternSource) else [data]
     ):

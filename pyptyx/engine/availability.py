@@ -34,13 +34,10 @@ _OFF_BY_DEFAULT = (
     "puzzle_positions",
     "data_simulation_flag",
     "data_simulation_exitwave",
-    "masks",
 )
 """Switched on by any value that is not false, zero or None."""
 
 _ONLY = {
-    "recon_type": ("far_field",),
-    "algorithm": ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2"),
     "default_dtype": ("single", "double"),
 }
 """Choices that are computed today."""

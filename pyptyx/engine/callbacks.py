@@ -6,9 +6,6 @@ order and knows nothing of what they do.
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,10 @@ from tqdm import tqdm
 from pyptyx.engine.loop import State, public_arrays
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import PUBLIC_NAMES
-from pyptyx.errors import PyptyxError
 from pyptyx.optim.lbfgs import Point
 from pyptyx.output import checkpoints
 from pyptyx.output.losslog import EpochRecord, LossLog
-from pyptyx.params import load_params, save_params
-from pyptyx.params.schema import RUN
-
-logger = logging.getLogger(__name__)
+from pyptyx.params import save_params
 
 _ALWAYS_SAVED = ("object", "probe", "positions")
 
@@ -138,55 +131,3 @@ def _line(record: EpochRecord) -> str:
         f"epoch {record.epoch}: loss {record.loss:.6e} -> {record.loss_after:.6e}, "
         f"step {record.step:.3e} after {record.evaluations} evaluations, {record.time_s:.1f} s"
     )
-
-
-class LiveEdit(Callback):
-    """Schedulable parameters re-read when ``params.json`` or ``params.pkl`` changes during the run.
-
-    A file that is half written or does not check is ignored with a warning; the run goes on.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._files = (folder / "params.json", folder / "params.pkl")
-        self._seen: dict[Path, int] = {}
-        self._original: dict[str, Any] = {}
-        self._changed: dict[str, Any] = {}
-
-    def start(self, problem: Reconstruction) -> None:
-        self._original = {k: v for k, v in problem.params.items() if k in RUN}
-        self._seen = {path: _modified(path) for path in self._files}
-
-    def __call__(self) -> Mapping[str, Any]:
-        """Changed parameters so far."""
-        for path in self._files:
-            modified = _modified(path)
-            if modified != self._seen.get(path):
-                self._seen[path] = modified
-                self._read(path)
-        return self._changed
-
-    def _read(self, path: Path) -> None:
-        try:
-            loaded = load_params(path)
-            for key, row in RUN.items():
-                if row.schedulable and key in loaded and not callable(self._original[key]):
-                    value = row.convert(loaded[key])
-                    if not _equal(value, self._original[key]):
-                        self._changed[key] = value
-                        logger.info("%s is now %r (from %s)", key, value, path.name)
-        except (PyptyxError, OSError, ValueError) as error:
-            logger.warning("change of %s ignored: %s", path, error)
-
-
-def _modified(path: Path) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except ValueError:  # arrays
-        return False

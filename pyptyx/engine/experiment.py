@@ -94,14 +94,13 @@ def append_exp_params(
     }
     if "aberrations" in experimental_params:
         keys["aberrations"] = experimental_params["aberrations"]
-    if exp["erase_probe"] or preset["probe"] is None:
+    if exp["erase_probe"] or preset.get("probe") is None:
         keys |= {"probe": None, "probe_is_aberrated": False}
     if folder is not None:
         make_folder(folder)
         if exp["plot"]:
             _save_figure(folder / "pacbed.png", seen.mean, calibration)
-    preset.update(keys)
-    preset.setdefault("probe_is_aberrated", False)
+    preset.update({**_PRESET, **preset, **keys})
     return preset
 
 
@@ -172,23 +171,19 @@ _COPIED = (
 )
 """Keys that go from the experiment to the parameters as they are."""
 
+_PRESET = {"probe": None, "probe_is_aberrated": False, "epoch_prev": 0, "epoch_max": 200}
+"""What a preset receives where it says nothing."""
+
 
 def _preset(given: dict[str, Any] | str | os.PathLike[str] | None) -> dict[str, Any]:
     if given is None:
-        return {"probe": None, "epoch_prev": 0, "epoch_max": 1000}
+        return {"epoch_max": 1000}
     if isinstance(given, dict):
-        preset = given
-    elif not isinstance(given, str | os.PathLike):
-        expected = "a dictionary, the path of a preset, or None"
-        raise ParamError(
-            Problem("pypty_params", expected, repr(given), "Leave it out for a new one")
-        )
-    else:
-        preset = load_params(given) if Path(given).is_dir() else load_preset(given)
-    preset.setdefault("probe", None)
-    preset.setdefault("epoch_prev", 0)
-    preset.setdefault("epoch_max", 200)
-    return preset
+        return given
+    if not isinstance(given, str | os.PathLike):
+        expected, remedy = "a dictionary, a path or None", "Leave it out for a new preset"
+        raise ParamError(Problem("pypty_params", expected, repr(given), remedy))
+    return load_params(given) if Path(given).is_dir() else load_preset(given)
 
 
 def _data_keys(exp: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The data of a run: opening the source, preparing batches, reading phase plates."""
+"""The data of a run: preparing batches, reading phase plates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory
 from pyptyx.data.base import PatternSource
 from pyptyx.data.hdf5 import hdf5_fault
-from pyptyx.engine.patterns import open_patterns
+from pyptyx.engine.masks import data_edge
 from pyptyx.errors import DataError, Problem
 from pyptyx.physics.grid import Grid
 
@@ -25,27 +25,16 @@ def has_data(resolved: Mapping[str, Any]) -> bool:
     return resolved["dataset"] is not None or bool(resolved["data_path"])
 
 
-def open_data(resolved: Mapping[str, Any]) -> PatternSource:
-    """The patterns of a run, unread.
-
-    Raises
-    ------
-    DataError
-        If they cannot be opened, or are not patterns.
-    """
-    return open_patterns(resolved)
-
-
 def _preparation(resolved: Mapping[str, Any], real: Any) -> Preparation:
-    padded = resolved["use_padded_intensity"]
     shift_y, shift_x = resolved["data_shift_vector"]
-    pad = resolved["data_pad"] // resolved["upsample_pattern"] if padded else 0
+    pad = data_edge(resolved)
     return Preparation(
         shift=(int(shift_y), int(shift_x)),
         bin=int(resolved["data_bin"]),
         multiplier=float(resolved["data_multiplier"]),
         pad=(pad, pad),
         dtype=real,
+        corner=resolved["recon_type"] == "far_field",
     )
 
 
@@ -55,7 +44,9 @@ def make_feed(
     shape: tuple[int, int],
     real: np.dtype[Any],
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """``feed(indices) -> (B, ky, kx)`` in corner order; kept in memory when the data fit.
+    """``feed(indices) -> (B, ky, kx)`` as the model has it; kept in memory when the data fit.
+
+    Signals of virtual detectors come as patterns of one row, (B, 1, Nd).
 
     Parameters
     ----------
@@ -81,11 +72,15 @@ def make_feed(
     preparation = _preparation(resolved, real)
     resident = fits_in_memory(source, preparation)
     feed = PatternFeed(source, preparation, resident)
-    problems = check_counts(source if resident else source.read(slice(0, 64)), source.name)
+    signed = resolved["algorithm"] == "lsq_compressed"
+    sample = source if resident else source.read(slice(0, 64))
+    problems = check_counts(sample, source.name, signed)
     if problems:
         raise DataError(problems)
     logger.info("data: %s patterns, %s", source.shape[0], "in memory" if resident else "streamed")
-    return feed.batch
+    if len(source.shape) == 3:
+        return feed.batch
+    return lambda indices: feed.batch(indices)[:, None]
 
 
 def open_plates(path: str) -> h5py.File:

@@ -212,7 +212,7 @@ class _Run:
 def public_arrays(problem: Reconstruction, names: Any = PUBLIC_NAMES) -> dict[str, Any]:
     """Present variables in the public layouts, by key of the params dictionary."""
     return {
-        PUBLIC_NAMES[k]: to_public(k, problem.x[k], problem.backend)
+        PUBLIC_NAMES[k]: to_public(k, problem.x[k], problem.backend, problem.spec.geometry)
         for k in names
         if k in problem.x
     }

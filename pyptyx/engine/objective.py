@@ -147,6 +147,11 @@ class Objective:
         p = self._problem
         sequence = np.concatenate(self.data.batches)
         diagonal = preconditioner.curvatures(self._model, p.spec, p.scan, sequence, p.backend)
+        for name in ("positions", "tilts"):
+            if name in self.active:
+                diagonal[name] = preconditioner.measured_rows(
+                    self.data, self._model, name, diagonal[name]
+                )
         loss = preconditioner.loss_factor(p.params["algorithm"], self._model, p.backend)
         factor = loss * max(self.data.weight, np.finfo(float).tiny)
         for name, coordinate in self.coordinates.items():

@@ -23,6 +23,7 @@ illumination weights: ePIE and its parallel forms (A. Maiden, J. Rodenburg, Ultr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from pyptyx.backend import Backend
 from pyptyx.physics.kernels import reference as kernels
 from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.optics import aberration_basis
-from pyptyx.terms.data_term import ScanTable
+from pyptyx.terms.data_term import DataTerm, ScanTable
 
 Array = Any
 Tree = dict[str, Array]
@@ -86,6 +87,46 @@ def curvatures(
     return {k: _positive(v, backend, k) for k, v in out.items()}
 
 
+def measured_rows(term: DataTerm, x: Tree, name: str, bound: np.ndarray) -> np.ndarray:
+    """Gauss-Newton curvature of a per-measurement table, by finite differences of the amplitudes.
+
+    The bound above takes the specimen for opaque to phases; where it is thin, shifting the probe
+    hardly changes the intensities and the true curvature is far smaller.
+
+    Parameters
+    ----------
+    term : DataTerm
+    x : dict
+        Variables.
+    name : str
+        ``"positions"`` or ``"tilts"``.
+    bound : ndarray
+        What `curvatures` gave; nothing falls below 1 % of it.
+
+    Returns
+    -------
+    ndarray
+        Like the table.
+    """
+    table = x[name]
+    rows = max(1, sum(len(b) for b in term.batches)) if len(table) == 1 else 1
+    counts = 0.5 * float(np.max(bound)) / rows  # any scale will do that makes the change small
+    steps = np.sqrt(0.02 * counts / np.maximum(bound.max(axis=0) / rows, 1e-300))
+    others = []
+    for column, step in enumerate(steps):
+        moved = table.copy()
+        moved[:, column] += step
+        others.append({**x, name: moved})
+    change = term.amplitude_changes(x, others)
+    curvature = 2 * change.T / steps**2
+    out = bound.copy()
+    if len(table) == 1:
+        out[0] = curvature.sum(axis=0)
+    else:
+        out[: len(curvature)] = curvature
+    return np.maximum(out, 0.01 * bound)
+
+
 def loss_factor(loss: str, x: Tree, backend: Backend) -> float:
     """Curvature of `loss` relative to the amplitude loss, at the intensities of the bare probe."""
     if loss == "lsq_sqrt":
@@ -135,7 +176,8 @@ def _object(
 ) -> np.ndarray:
     shape = x["object"].shape
     light = np.zeros(shape[-2:])
-    batch = scan.batch(sequence)
+    # Phase plates may fill a disk and do not change how much light there is.
+    batch = replace(scan, plates=None).batch(sequence)
     for t, (corner, c) in enumerate(zip(batch.corners, current, strict=True)):
         scenario = 0 if batch.scenario is None else batch.scenario[t]
         kernels.scatter_add(light, corner[None], (c**2 * power[scenario])[None])

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.engine.callbacks import Callback, LiveEdit, LossLogger, Progress, Saver
+from pyptyx.engine.callbacks import Callback, LossLogger, Progress, Saver
+from pyptyx.engine.live import LiveEdit
 from pyptyx.engine.loop import State, iterate, public_arrays
 from pyptyx.engine.objective import Objective
 from pyptyx.engine.problem import Reconstruction
@@ -210,7 +211,10 @@ def loss_and_gradient(
         del x
         point = objective.fun(u)
         objective.check(point)
-        gradients = {PUBLIC_NAMES[k]: to_public(k, g, problem.backend) for k, g in point.g.items()}
+        gradients = {
+            PUBLIC_NAMES[k]: to_public(k, g, problem.backend, problem.spec.geometry)
+            for k, g in point.g.items()
+        }
         return point.value, point.info.sse, gradients
 
 
@@ -227,12 +231,13 @@ def simulate(params: Mapping[str, Any], exit_waves: bool = False) -> np.ndarray:
     Returns
     -------
     ndarray
-        Patterns (N, ky, kx), zero frequency at index N//2, on the grid of the prepared data (after
-        up-sampling and cropping, with the background); or exit waves (N, ny, nx, Mp, Mo).
+        Patterns (N, ky, kx), zero frequency at index N//2 (far field), on the grid of the prepared
+        data (after up-sampling and cropping, with the background); signals (N, Nd) if there are
+        ``masks``; or exit waves (N, ny, nx, Mp, Mo).
     """
     with build(params, need=SIMULATION_NEEDS) as problem:
         values = evaluate(problem.params, int(problem.params["epoch_prev"]))
         images = problem.data_term_at(values).simulate(problem.x, exit_waves)
     if exit_waves:
         return np.ascontiguousarray(images.transpose(0, 3, 4, 1, 2))
-    return np.fft.fftshift(images, axes=(-2, -1))
+    return images[:, 0] if problem.spec.masks is not None else problem.spec.geometry.to_public(images)

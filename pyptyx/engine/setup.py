@@ -14,15 +14,17 @@ from pyptyx.backend import make_backends
 from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching, start
 from pyptyx.engine.availability import available
-from pyptyx.engine.feeding import has_data, make_feed, open_data, open_plates, plate_reader
+from pyptyx.engine.feeding import has_data, make_feed, open_plates, plate_reader
+from pyptyx.engine.masks import mask_problems, model_masks
+from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
-from pyptyx.engine.window import probe_window
+from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
-from pyptyx.params import evaluate, resolve
-from pyptyx.params.checks import rows_agree
+from pyptyx.params import resolve
+from pyptyx.params.checks import MARKERS, PER_MEASUREMENT, rows_agree
 from pyptyx.params.schedule import schedule_name
-from pyptyx.physics.detector import DetectorGeometry
+from pyptyx.physics.detector import NearFieldOptics
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.tilt import TiltPlan
@@ -57,18 +59,17 @@ def build(
         If anything does not fit.
     """
     resolved = resolve(params, need=need, checks=(available,))
-    first = evaluate(resolved, int(resolved["epoch_prev"]))
-    source = open_data(resolved) if has_data(resolved) else None
+    source = open_patterns(resolved) if has_data(resolved) else None
     resources: list[Any] = [source] if source is not None else []
     try:
         grid = probe_window(resolved, source)
         n = _measurements(resolved, source)
         _check_rows(resolved, source, n)
         positions = start.initial_positions(resolved)
-        x = _variables(resolved, first, source, grid, positions)
+        x = _variables(resolved, source, grid, positions)
         scan, plates = _scan_table(resolved, grid, positions, n)
         resources.extend(plates)
-        spec = _spec(resolved, first, x, grid, scan)
+        spec = _spec(resolved, x, grid, scan)
         executor = make_executor(resolved)
         resources.insert(0, executor)
         return _assemble(resolved, x, spec, scan, executor, source, n, resources)
@@ -107,9 +108,7 @@ def _assemble(
     term = DataTerm(
         spec,
         scan,
-        make_feed(
-            resolved, source, spec.geometry.data_shape(spec.grid.shape), x["object"].real.dtype
-        ),
+        make_feed(resolved, source, spec.data_shape, x["object"].real.dtype),
         loss=resolved["algorithm"],
         weight=1.0,
         executor=executor,
@@ -123,12 +122,13 @@ def _assemble(
 def _measurements(resolved: Mapping[str, Any], source: PatternSource | None) -> int:
     if source is not None:
         return int(source.shape[0])
-    return max(len(resolved["positions"]), len(resolved["tilts"]))
+    tables = (resolved[key] for key in (*PER_MEASUREMENT, *MARKERS))
+    return max(len(table) for table in tables if table is not None)
 
 
 def _check_rows(resolved: Mapping[str, Any], source: PatternSource | None, n: int) -> None:
     """Tables per measurement and indices of measurements; all problems at once."""
-    problems = list(rows_agree({**resolved, "dataset": source}))
+    problems = [*rows_agree({**resolved, "dataset": source}), *mask_problems(resolved, source)]
     sequence = resolved["sequence"]
     if callable(sequence):
         first, last = int(resolved["epoch_prev"]), int(resolved["epoch_max"])
@@ -145,7 +145,6 @@ def _check_rows(resolved: Mapping[str, Any], source: PatternSource | None, n: in
 
 def _variables(
     resolved: Mapping[str, Any],
-    first: Mapping[str, Any],
     source: PatternSource | None,
     grid: Grid,
     positions: np.ndarray,
@@ -162,18 +161,23 @@ def _variables(
     with gathering.step():
         x["probe"] = start.initial_probe(resolved, source, grid).astype(complex_type)
     tilts = np.array(resolved["tilts"], np.float64)
-    if tilts.any() or first["update_tilts"]:
+    if tilts.any() or _ever(resolved, "update_tilts"):
         x["tilts"] = tilts
     with gathering.step():
         background = start.initial_background(resolved, grid.shape)
         if background is not None:
             x["background"] = background.astype(real_type)
-    if resolved["beam_current"] is not None or first["update_beam_current"]:
+    if resolved["beam_current"] is not None or _ever(resolved, "update_beam_current"):
         x["current"] = start.initial_current(resolved, _measurements(resolved, source))
     if resolved["aberration_marker"] is not None:
         x["aberrations"] = np.array(resolved["aberrations_array"], np.float64)
     gathering.raise_any()
     return x
+
+
+def _ever(resolved: Mapping[str, Any], key: str) -> bool:
+    """Whether something is refined in some epoch, as far as can be known."""
+    return callable(resolved[key]) or bool(resolved[key])
 
 
 def _scan_table(
@@ -189,29 +193,40 @@ def _scan_table(
     return table, resources
 
 
-def _spec(
-    resolved: Mapping[str, Any], first: Mapping[str, Any], x: Tree, grid: Grid, scan: ScanTable
-) -> ModelSpec:
+def _spec(resolved: Mapping[str, Any], x: Tree, grid: Grid, scan: ScanTable) -> ModelSpec:
     fractions = x["positions"] - scan.corners
-    refined = callable(resolved["update_probe_pos"]) or first["update_probe_pos"]
+    refined = _ever(resolved, "update_probe_pos")
     shift = bool(resolved["allow_subPixel_shift"] and (refined or fractions.any()))
     if not resolved["allow_subPixel_shift"]:
         x["positions"] = scan.corners.astype(np.float64)
-    crop = 0 if resolved["use_padded_intensity"] else int(resolved["data_pad"])
+    geometry = detector_geometry(resolved)
+    masks = model_masks(resolved)
     return ModelSpec(
         grid=grid,
-        distances_A=_distances(resolved, x["object"].shape[1]),
+        distances_A=slice_gaps_A(resolved, x["object"].shape[1]),
         tilt=TiltPlan.from_mode(int(resolved["tilt_mode"])) if "tilts" in x else TiltPlan(),
         shift=shift,
         num_aberrations=x["aberrations"].shape[1] if "aberrations" in x else 0,
         plates=scan.plates is not None,
-        geometry=DetectorGeometry((crop, crop), int(resolved["upsample_pattern"])),
+        geometry=geometry,
+        near_field=_near_field(resolved),
+        masks=None if masks is None else geometry.from_public(masks),
         patch_band_limit=resolved["object_band_limit"] == "patch",
         dtype=x["object"].dtype,
     )
 
 
-def _distances(resolved: Mapping[str, Any], slices: int) -> tuple[float, ...]:
+def _near_field(resolved: Mapping[str, Any]) -> NearFieldOptics | None:
+    if resolved["recon_type"] == "far_field":
+        return None
+    return NearFieldOptics(
+        tuple(float(d) for d in resolved["defocus_array"]),
+        float(resolved["Cs"]),
+        float(resolved["alpha_near_field"]),
+    )
+
+
+def slice_gaps_A(resolved: Mapping[str, Any], slices: int) -> tuple[float, ...]:
     """The gaps in Å; ``edge_slice_thickness`` replaces the first one."""
     given = np.asarray(resolved["slice_distances"], np.float64)
     gaps = np.repeat(given, slices - 1) if len(given) == 1 else given[: slices - 1].copy()

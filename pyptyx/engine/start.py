@@ -14,6 +14,7 @@ import numpy as np
 
 from pyptyx.constants import wavelength_A
 from pyptyx.data.prepare import free_memory_bytes
+from pyptyx.engine.masks import data_edge
 from pyptyx.engine.start_probe import initial_probe
 from pyptyx.errors import ParamError, Problem, ShapeError
 
@@ -179,7 +180,7 @@ def initial_background(params: Params, window: tuple[int, int]) -> np.ndarray | 
     if given is None or (np.ndim(given) == 0 and given == 0):
         return None
     pad, upsample = int(params["data_pad"]), int(params["upsample_pattern"])
-    edge = pad // upsample if params["use_padded_intensity"] else 0
+    edge = data_edge(params)
     inner = tuple((n - 2 * pad) // upsample for n in window)
     if np.ndim(given) == 0:
         background = np.pad(_random_background(params, float(given), inner), edge)

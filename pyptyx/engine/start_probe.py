@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pyptyx.data import PatternSource, Preparation, check_counts
+from pyptyx.engine.masks import model_masks
 from pyptyx.engine.patterns import back_projection, fit_centred, replicate
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
 from pyptyx.physics.grid import Grid
@@ -143,6 +144,7 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
         multiplier=float(params["data_multiplier"]),
         pad=(0, 0),
         dtype=np.float64,
+        corner=False,
     )
     compressed = len(source.shape) == 2
     given = params["mean_pattern"]
@@ -158,14 +160,10 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
     else:
         mean = source.mean(limit=_PATTERNS_FOR_MEAN)
         if compressed:
-            mean = back_projection(params["masks"], mean)
+            mean = back_projection(model_masks(params), mean)
     if compressed:
         return np.maximum(mean * params["data_multiplier"], 0.0)
-    return np.maximum(_centred(prepare, mean[None])[0], 0.0)
-
-
-def _centred(prepare: Preparation, patterns: np.ndarray) -> np.ndarray:
-    return np.fft.fftshift(prepare(patterns), axes=(-2, -1))
+    return np.maximum(prepare(mean[None])[0], 0.0)
 
 
 def _untilted_mean(
@@ -173,7 +171,7 @@ def _untilted_mean(
 ) -> np.ndarray:
     """Mean of patterns moved back by their tilt (after minus before), optionally made binary."""
     count = min(source.shape[0], _PATTERNS_FOR_MEAN)
-    patterns = _centred(prepare, source.read(slice(0, count)))
+    patterns = prepare(source.read(slice(0, count)))
     rows = tilts[:count] if len(tilts) > 1 else np.repeat(tilts, count, axis=0)
     pixels = np.array(grid.shape) * np.array(grid.pixel_A) / params["upsample_pattern"]
     shifts = (rows[:, 4:6] - rows[:, 0:2]) / grid.wavelength_A * pixels

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pyptyx.backend import Backend
+from pyptyx.physics.detector import DetectorGeometry
 
 Array = Any
 Tree = dict[str, Array]
@@ -69,13 +70,17 @@ def probe_from_public(a: np.ndarray) -> np.ndarray:
 _TO_PUBLIC: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "object": object_to_public,
     "probe": probe_to_public,
-    "background": lambda a: np.fft.fftshift(a),
 }
+_FAR_FIELD = DetectorGeometry()
 
 
-def to_public(name: str, a: Array, backend: Backend) -> np.ndarray:
+def to_public(
+    name: str, a: Array, backend: Backend, geometry: DetectorGeometry = _FAR_FIELD
+) -> np.ndarray:
     """A variable, or its gradient, in the public layout, on the host, under `PUBLIC_NAMES`."""
     host = backend.to_host(a)
+    if name == "background":
+        return np.array(geometry.to_public(host))
     convert = _TO_PUBLIC.get(name)
     return host.copy() if convert is None else np.array(convert(host))
 

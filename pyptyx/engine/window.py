@@ -1,4 +1,4 @@
-"""The probe window that data, binning, up-sampling and padding make."""
+"""The probe window that data, binning, up-sampling and padding make, and the way back to the data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from pyptyx.data import PatternSource
+from pyptyx.engine.masks import data_edge, model_masks
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
+from pyptyx.physics.detector import DetectorGeometry
 from pyptyx.physics.grid import Grid
 
 
@@ -29,14 +31,15 @@ def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> G
         If neither data nor a probe array are given.
     """
     upsample, pad = int(resolved["upsample_pattern"]), int(resolved["data_pad"])
-    if source is None:
+    masks = model_masks(resolved)
+    if masks is not None:
+        ny, nx = (n * upsample for n in masks.shape[-2:])
+    elif source is None:
         probe = resolved["probe"]
         if not isinstance(probe, np.ndarray):
             remedy = "Give a probe, or data."
             raise ParamError(Problem("probe", "an array when there are no data", "none", remedy))
         ny, nx = probe.shape[:2]
-    elif len(source.shape) == 2:
-        ny, nx = np.shape(resolved["masks"])[-2:]
     else:
         measured = (n // int(resolved["data_bin"]) for n in source.shape[1:])
         ny, nx = (n * upsample + 2 * pad for n in measured)
@@ -46,3 +49,10 @@ def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> G
         beam_wavelength_A(resolved),
         float(resolved["damping_cutoff_multislice"]),
     )
+
+
+def detector_geometry(resolved: Mapping[str, Any]) -> DetectorGeometry:
+    """How pixels of the probe window become pixels of the data."""
+    upsample = int(resolved["upsample_pattern"])
+    crop = int(resolved["data_pad"]) - upsample * data_edge(resolved)
+    return DetectorGeometry((crop, crop), upsample, resolved["recon_type"] == "far_field")

@@ -33,16 +33,18 @@ def _is_on(value: Any) -> bool:
     return callable(value) or bool(value)
 
 
-def _stack_shape(dataset: Any) -> tuple[int, ...]:
-    shape = tuple(dataset.shape)
-    return (shape[0] * shape[1], *shape[2:]) if len(shape) == 4 else shape
+def _measurements(p: Params) -> int:
+    """Rows of the data, whose leading axes are the scan; those of a mask's signals are one more."""
+    shape = tuple(p["dataset"].shape)
+    detector_axes = 2 if p.get("masks") is None else 1
+    return math.prod(shape[: max(len(shape) - detector_axes, 1)])
 
 
 def rows_agree(p: Params) -> Problems:
     """Every array per measurement has as many rows as the scan has points."""
     counts: dict[str, int] = {}
     if p.get("dataset") is not None:
-        counts["dataset"] = _stack_shape(p["dataset"])[0]
+        counts["dataset"] = _measurements(p)
     if p.get("scan_size") is not None:
         counts["scan_size"] = math.prod(p["scan_size"])
     for key in (*PER_MEASUREMENT, *MARKERS):
@@ -150,7 +152,11 @@ def numbers_agree(p: Params) -> Problems:
 
 def _none_given(p: Params, *keys: str) -> bool:
     """Whether every key is empty; a key that is absent was given, but wrongly, and is reported."""
-    return all(key in p and (p[key] is None or np.ndim(p[key]) == 0 and not p[key]) for key in keys)
+    return all(key in p and _is_empty(p[key]) for key in keys)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | float) and not value)
 
 
 def calibration_given(p: Params) -> Problems:
@@ -165,7 +171,7 @@ def scan_given(p: Params) -> Problems:
     """An experiment with more than one measurement tells where they are."""
     dataset, size = p.get("dataset"), p.get("scan_size")
     single = math.prod(size) == 1 if size is not None else False
-    single = single or (dataset is not None and _stack_shape(dataset)[0] == 1)
+    single = single or (dataset is not None and _measurements(p) == 1)
     keys = ("scan_step_A", "fov_nm", "special_postions_A")
     if not (single or p.get("path_json")) and _none_given(p, *keys):
         expected = f"one of {', '.join(keys)}"

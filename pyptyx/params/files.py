@@ -12,18 +12,19 @@ import os
 import pickle
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from pyptyx import __version__
-from pyptyx.errors import DataError, Problem
+from pyptyx.errors import DataError, ParamError, Problem
 from pyptyx.files import replacing
 from pyptyx.params import legacy_pickle
 from pyptyx.params.codec import from_json, plain, restore_tables, to_json
-from pyptyx.params.schema import RUN
+from pyptyx.params.resolve import resolve
+from pyptyx.params.schema import RUN, RUN_ALIASES
 
 FORMAT = "pyptyx-params"
 MAX_TEXT_BYTES = 64 << 20
@@ -123,6 +124,70 @@ def load_params(path: PathLike) -> dict[str, Any]:
     return decode(document, path)
 
 
+def change_params(
+    path: PathLike, keys: str | Sequence[str], new_values: Any | Sequence[Any]
+) -> Path:
+    """Change saved parameters; a run that is going on takes schedulable ones at its next epoch.
+
+    Of ``params.json`` and ``params.pkl`` the one written last is read, and both are written anew.
+
+    Parameters
+    ----------
+    path : path
+        The folder of a run, or one of its two files.
+    keys : str or sequence of str
+        One key or several.
+    new_values : object or sequence
+        The value of the one key, or as many values as keys; schedules are allowed.
+
+    Returns
+    -------
+    Path
+        The JSON file.
+
+    Raises
+    ------
+    ParamError
+        If the change makes the parameters wrong; nothing is written then.
+    DataError
+        If there is nothing to change, or it cannot be read.
+    """
+    names = [keys] if isinstance(keys, str) else list(keys)
+    values = [new_values] if isinstance(keys, str) else list(new_values)
+    if len(names) != len(values):
+        raise ParamError(Problem("new_values", f"{len(names)} values", f"{len(values)}"))
+    newest = _newest(path)
+    params = load_params(newest)
+    changes = {RUN_ALIASES.get(k, k): v for k, v in zip(names, values, strict=True)}
+    before, after = _problems(params), _problems(params | changes)
+    problems = [p for p in after if p not in before or p.key in changes]
+    if problems:
+        raise ParamError(problems)
+    return save_params(newest, params | changes, strip_dataset=False)
+
+
+def delete_dataset_from_params(path: PathLike) -> Path:
+    """Remove ``dataset`` from saved parameters, which may make them small.
+
+    Parameters
+    ----------
+    path : path
+        As for `change_params`.
+
+    Returns
+    -------
+    Path
+        The JSON file.
+
+    Raises
+    ------
+    DataError
+        If there are no parameters, or they cannot be read.
+    """
+    newest = _newest(path)
+    return save_params(newest, load_params(newest), strip_dataset=True)
+
+
 def decode(document: dict[str, Any], path: Path) -> dict[str, Any]:
     """The parameters of a JSON document written by `save_params` to `path`."""
     arrays = _read_arrays(path.with_suffix(".npz"), document.get(_ID))
@@ -174,6 +239,26 @@ def _require_file(path: Path, max_bytes: int) -> None:
 def _base(path: Path) -> Path:
     """The path of the JSON file, next to which the others lie."""
     return path if path.suffix in (".json", ".pkl") else path / f"{_STEM}.json"
+
+
+def _newest(path: PathLike) -> Path:
+    """Of the JSON and the pickle of one set of parameters, the one written last."""
+    base = _base(Path(path))
+    files = [base.with_suffix(ending) for ending in (".json", ".pkl")]
+    found = [file for file in files if file.is_file()]
+    if not found:
+        got, remedy = "no such file", "Check the path"
+        raise DataError(Problem(str(path), "saved parameters", got, remedy))
+    return max(found, key=lambda file: file.stat().st_mtime_ns)
+
+
+def _problems(params: dict[str, Any]) -> tuple[Problem, ...]:
+    """What is wrong with parameters, apart from what is missing."""
+    try:
+        resolve(params, need=())
+    except ParamError as error:
+        return error.problems
+    return ()
 
 
 def _epochs(params: dict[str, Any]) -> int:

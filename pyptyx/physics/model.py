@@ -2,7 +2,7 @@
 
     object ── patches ─────────────┐
     probe ── scenario, current, phase plate, aberrations, tilt before, shift ── multislice ──
-        ── tilt after ── detector ── crop, bin, background ── intensity I
+        ── tilt after ── detector ── crop, bin, background ── virtual detectors ── data grid
 
 A `ForwardModel` holds constants on one device and no state.  It works on an *effective* state
 that `prepare` makes once per evaluation (object band-limited as a whole, probe spectrum),
@@ -21,13 +21,20 @@ from typing import Any
 import numpy as np
 
 from pyptyx.backend import Backend
-from pyptyx.physics.detector import DetectorGeometry, FarField
+from pyptyx.physics.detector import (
+    Detector,
+    DetectorGeometry,
+    FarField,
+    NearField,
+    NearFieldOptics,
+)
 from pyptyx.physics.grid import Grid, disc_mask
 from pyptyx.physics.multislice import Multislice
 from pyptyx.physics.optics import aberration_basis
 from pyptyx.physics.patches import band_limit, patches, patches_vjp
 from pyptyx.physics.probe import Illumination, ProbeStage
 from pyptyx.physics.tilt import AFTER, BEFORE, INSIDE, TiltPlan, ramp, ramp_factor, ramp_vjp
+from pyptyx.physics.virtual import VirtualDetectors
 
 Array = Any
 Tree = dict[str, Array]
@@ -53,6 +60,10 @@ class ModelSpec:
         Whether phase plates multiply the probe spectrum.
     geometry : DetectorGeometry
         Model to data pixels.
+    near_field : NearFieldOptics or None
+        The lens in front of a near-field detector; None is the far field.
+    masks : ndarray, (Nd, ky, kx), or None
+        Virtual detectors on the data grid, in the detector's order.
     patch_band_limit : bool
         Band-limit every window in every evaluation instead of the object once.
     dtype : numpy dtype
@@ -66,6 +77,8 @@ class ModelSpec:
     num_aberrations: int = 0
     plates: bool = False
     geometry: DetectorGeometry = field(default_factory=DetectorGeometry)
+    near_field: NearFieldOptics | None = None
+    masks: np.ndarray | None = field(default=None, compare=False)
     patch_band_limit: bool = False
     dtype: Any = np.complex64
 
@@ -75,6 +88,18 @@ class ModelSpec:
         return ProbeStage.uses_spectrum(
             self.plates, self.num_aberrations > 0, self.tilt.before, self.shift
         )
+
+    @property
+    def data_shape(self) -> tuple[int, int]:
+        """Shape of what one measurement is compared with; signals are a pattern of one row."""
+        if self.masks is not None:
+            return 1, len(self.masks)
+        return self.geometry.data_shape(self.grid.shape)
+
+    @property
+    def wave_gain(self) -> int:
+        """Counts per unit of ``Σ|W|²``: N in the far field, 1 in the near field."""
+        return self.grid.size if self.near_field is None else 1
 
 
 @dataclass
@@ -129,7 +154,10 @@ class ForwardModel:
         self._probe = ProbeStage(grid, basis, backend, dtype)
         self._multislice = Multislice(grid, spec.distances_A, backend, dtype)
         self._ramp = ramp_factor(grid, backend, dtype)
-        self._detector = FarField(grid, spec.geometry, backend, dtype)
+        self._detector = _detector(spec, backend)
+        self._virtual = None
+        if spec.masks is not None:
+            self._virtual = VirtualDetectors(spec.masks, backend, dtype)
 
     # -- once per evaluation -------------------------------------------------------------------
 
@@ -156,31 +184,36 @@ class ForwardModel:
     # -- once per batch ------------------------------------------------------------------------
 
     def forward(self, state: Tree, batch: Batch) -> tuple[Array, _Saved]:
-        """Intensities (B, ky, kx) on the data grid, zero frequency in the corner."""
+        """Intensities (B, ky, kx) on the data grid, in the detector's order, or signals (B, 1, Nd)."""
         saved = _Saved(batch, background=state.get("background"))
         exit_wave = self._exit_wave(state, batch, saved)
-        intensity, saved.detector = self._detector.forward(exit_wave)
-        return self._detector.to_data(intensity, saved.background), saved
+        intensity, saved.detector = self._detector.forward(
+            exit_wave, batch.indices, self._inside(_tilts(state, batch))
+        )
+        data = self._detector.to_data(intensity, saved.background)
+        return (data if self._virtual is None else self._virtual.forward(data)), saved
 
     def exit_waves(self, state: Tree, batch: Batch) -> Array:
         """Exit waves (B, Mp, Mo, ny, nx) in front of the detector."""
         return self._exit_wave(state, batch, _Saved(batch))
 
     def vjp(self, saved: _Saved, g: Array, acc: Tree) -> None:
-        """Add the gradients for ``g = dL/dI`` into `acc`; its keys say what is wanted."""
+        """Add the gradients for ``g = dL/dI``, overwritten, into `acc`; its keys are wanted."""
         spec, rows = self.spec, saved.batch.indices
+        if self._virtual is not None:
+            g = self._virtual.vjp(g)
         g, g_background = self._detector.to_data_vjp(g, saved.background, "background" in acc)
         if g_background is not None:
             acc["background"] += g_background
-        wave = self._detector.vjp(saved.detector, g)
         g_tilts = np.zeros((len(rows), 6)) if "tilts" in acc else None
+        wants_inside = g_tilts is not None and spec.tilt.inside
+        wave, g_lens = self._detector.vjp(saved.detector, g, wants_inside)
         if saved.ramp is not None:
             wave, g_after = ramp_vjp(saved.ramp, wave, None if g_tilts is None else self._ramp)
             if g_tilts is not None:
                 g_tilts[:, AFTER] = g_after
         if saved.exit_mask:
             wave = band_limit(wave, self._mask, self.backend)
-        wants_inside = g_tilts is not None and spec.tilt.inside
         wave, g_patches, g_inside = self._multislice.vjp(
             saved.multislice, wave, "object" in acc, wants_inside
         )
@@ -188,8 +221,9 @@ class ForwardModel:
             patches_vjp(saved.patches, g_patches, self._patch_mask, acc["object"], self.backend)
         grads = self._probe_vjp(saved, wave, acc)
         if g_tilts is not None:
-            if g_inside is not None:
-                g_tilts[:, INSIDE] = g_inside
+            for part in (g_inside, g_lens):
+                if part is not None:
+                    g_tilts[:, INSIDE] += part
             g_tilts[:, BEFORE] = grads.get("tilt", 0)
             _add_rows(acc["tilts"], rows, g_tilts)
         if "shift" in grads:
@@ -212,7 +246,7 @@ class ForwardModel:
 
     def _exit_wave(self, state: Tree, batch: Batch, saved: _Saved) -> Array:
         spec, rows = self.spec, batch.indices
-        tilts = _rows(state.get("tilts", _UPRIGHT), rows)
+        tilts = _tilts(state, batch)
         windows, saved.patches = patches(
             state["object"], batch.corners, spec.grid.shape, self._patch_mask, self.backend
         )
@@ -228,9 +262,7 @@ class ForwardModel:
         )
         probe = state["probe"]
         wave, saved.probe = self._probe.forward(probe, probe, light)
-        wave, saved.multislice = self._multislice.forward(
-            wave, windows, tilts[:, INSIDE] if spec.tilt.inside else None
-        )
+        wave, saved.multislice = self._multislice.forward(wave, windows, self._inside(tilts))
         if spec.tilt.after:
             saved.exit_mask = windows.shape[2] == 1
             if saved.exit_mask:
@@ -239,6 +271,9 @@ class ForwardModel:
             # The detector overwrites its input, the adjoint of the ramp still needs it.
             wave = wave.copy()
         return wave
+
+    def _inside(self, tilts: np.ndarray) -> np.ndarray | None:
+        return tilts[:, INSIDE] if self.spec.tilt.inside else None
 
     @property
     def _patch_mask(self) -> Array | None:
@@ -250,8 +285,18 @@ class ForwardModel:
         return self.backend.asarray(mask.astype(obj.real.dtype))
 
 
+def _detector(spec: ModelSpec, backend: Backend) -> Detector:
+    if spec.near_field is None:
+        return FarField(spec.grid, spec.geometry, backend, spec.dtype)
+    return NearField(spec.grid, spec.near_field, spec.geometry, backend, spec.dtype)
+
+
 _UPRIGHT = np.zeros((1, 6))
 """Tilts of a model without any."""
+
+
+def _tilts(state: Tree, batch: Batch) -> np.ndarray:
+    return _rows(state.get("tilts", _UPRIGHT), batch.indices)
 
 
 def _rows(a: np.ndarray, rows: np.ndarray) -> np.ndarray:

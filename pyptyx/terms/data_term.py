@@ -154,6 +154,46 @@ class DataTerm:
             trees.add_into(g, main.finish(total.acc))
         return DataValue(self.weight * total.loss, total.sse)
 
+    def amplitude_changes(self, x: Tree, others: Sequence[Tree]) -> np.ndarray:
+        """``Σ_pixels (√I(x') - √I(x))²`` per measurement for each of the other states.
+
+        Parameters
+        ----------
+        x : dict
+            Variables.
+        others : sequence of dict
+            The variables changed in one way or another.
+
+        Returns
+        -------
+        ndarray, (len(others), N)
+            N is the number of measurements, whether they are in the batches (0 if not) or not.
+        """
+        main = self._models[0]
+        states = [main.prepare(tree) for tree in (x, *others)]
+        total = 1 + max(int(indices.max()) for indices in self.batches)
+
+        def start(worker: int) -> tuple[list[Tree], np.ndarray]:
+            backend = self._models[worker].backend
+            local = [_to_worker(state, backend) for state in states]
+            return local, np.zeros((len(others), total))
+
+        def work(
+            worker: int, partial: tuple[list[Tree], np.ndarray], indices: np.ndarray
+        ) -> tuple[list[Tree], np.ndarray]:
+            model = self._models[worker]
+            batch = self._scan.batch(indices)
+            amplitudes = (model.forward(state, batch)[0] ** 0.5 for state in partial[0])
+            first = next(amplitudes)
+            for row, amplitude in zip(partial[1], amplitudes, strict=True):
+                change = kernels.reference.squared_norms(amplitude - first)
+                row[indices] = model.backend.to_host(change)
+            return partial
+
+        return self._executor.map_reduce(
+            start, work, self.batches, lambda a, b: (a[0], a[1] + b[1])
+        )[1]
+
     def simulate(self, x: Tree, exit_waves: bool = False) -> np.ndarray:
         """Model intensities (N, ky, kx) of all measurements, zero frequency in the corner.
 

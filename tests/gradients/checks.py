@@ -53,7 +53,7 @@ def assert_derivative(f, x, g, d, step=1e-3, tolerance=1e-8):
 
 
 def taylor_slope(f, g, x, direction, steps):
-    """Slope of ``log|f(x + h d) - f(x) - h <g, d>|`` over ``log h``: 2 for a right gradient, else 1.
+    """Slope of ``log|f(x + h d) - f(x) - h <g, d>|`` over ``log h``: 2 if the gradient is right.
 
     Parameters
     ----------

@@ -13,6 +13,9 @@ FORMULAS = {
     "ml": lambda i, d: i - d * np.log(i),
     "lsq": lambda i, d: (i - d) ** 2,
     "lsq_sqrt_2": lambda i, d: np.where(d > 0.5, 0.5 * (i - d) ** 2 / np.maximum(d, 0.5), i),
+    "lsq_compressed": lambda c, d: (c - d) ** 2,
+    "gauss_compressed": lambda c, d: (np.sqrt(c) - np.sqrt(d)) ** 2,
+    "poisson_compressed": lambda c, d: c - d * np.log(c),
 }
 
 

@@ -1,4 +1,4 @@
-"""Taylor tests through the params dictionary: layouts, keys, coordinates of the public gradients."""
+"""Taylor tests through the params dictionary: layouts, keys and coordinates of the gradients."""
 
 import h5py
 import numpy as np
@@ -66,7 +66,7 @@ def with_everything(rng, tmp_path, **extra):
         "static_background": 3 + rng.random(WINDOW),
         "update_static_background": 1,
         "aberrations_array": 2 * normal(rng, 3, COEFFICIENTS, real=True),
-        "aberration_marker": [2, 0, 1, 0, 2],
+        "aberration_marker": [2, 2, 1, 0, 0],
         "update_aberrations_array": 1,
         **extra,
     }
@@ -151,6 +151,16 @@ def test_scenarios():
     d = on_probe(lambda s: s * mask(WINDOW)[..., None], normal(rng, *WINDOW, MODES, 3))
     x = {"probe": params["probe"]}
     assert_taylor(lambda t: loss(params | t), {"probe": g}, x, {"probe": d}, STEPS)
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_probe_gradient_is_projected_onto_the_band_limit(shift):
+    rng = np.random.default_rng(28)
+    g = pyptyx.loss_and_gradient(base(rng, allow_subPixel_shift=shift))[2]["probe"]
+    spectrum = np.fft.fft2(g, axes=(0, 1))
+    inside = np.broadcast_to(mask(WINDOW), spectrum.shape)
+    assert np.abs(spectrum[inside]).min() > 1e-3
+    np.testing.assert_allclose(spectrum[~inside], 0, atol=1e-8)
 
 
 # -- coordinates: the gradient is that of a phase or a modulus ---------------------------------

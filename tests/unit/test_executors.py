@@ -30,7 +30,7 @@ def batches(count=7, size=3):
 def test_shares_are_contiguous_balanced_and_complete(items, workers):
     parts = [list(range(items))[s] for s in share(items, workers)]
     assert len(parts) == workers
-    assert sum(parts, []) == list(range(items))
+    assert [i for part in parts for i in part] == list(range(items))
     sizes = [len(p) for p in parts]
     assert max(sizes) - min(sizes) <= 1
 
@@ -120,7 +120,7 @@ def test_a_failure_at_the_start_of_a_worker_is_one_too():
 
 
 def test_a_failure_in_the_calling_thread():
-    with pytest.raises(WorkerError, match="worker 0.*measurements 9 to 11"):
+    with pytest.raises(WorkerError, match=r"worker 0.*measurements 9 to 11"):
         SerialExecutor().map_reduce(*failing("work"), batches(), None)
 
 
@@ -235,5 +235,5 @@ def test_data_that_cannot_be_read_name_the_measurements(problem):
         raise OSError("truncated")
 
     with make(2) as executor:
-        with pytest.raises(WorkerError, match="worker 0.*measurements 0 to 1: OSError: truncated"):
+        with pytest.raises(WorkerError, match=r"worker 0.*measurements 0 to 1: OSError: truncated"):
             term(executor, feed=broken)(x)

@@ -1,6 +1,7 @@
 """Line searches and L-BFGS: the properties they promise, not the steps they happen to take."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -47,8 +48,9 @@ CURVES = {
         lambda t: 0.1 * t**2 - np.sin(3 * t) / 3, lambda t: 0.2 * t - np.cos(3 * t)
     ),
     "far minimum": lambda: Curve(lambda t: (t / 1e4 - 1) ** 2, lambda t: 2e-4 * (t / 1e4 - 1)),
-    "Yanai": lambda: Curve(
-        lambda t: np.sqrt(1 + t**2) - 3 * np.tanh(t), lambda t: t / np.sqrt(1 + t**2) - 3 / np.cosh(min(t, 300.0)) ** 2
+    "bent twice": lambda: Curve(
+        lambda t: np.sqrt(1 + t**2) - 3 * np.tanh(t),
+        lambda t: t / np.sqrt(1 + t**2) - 3 / np.cosh(min(t, 300.0)) ** 2,
     ),
 }  # fmt: skip
 
@@ -72,7 +74,7 @@ def test_weak_wolfe_finds_a_step_that_satisfies_both_conditions(name, t0):
 
 
 @pytest.mark.parametrize(("c1", "c2"), [(1e-4, 0.1), (0.3, 0.5), (0.1, 0.9)])
-@pytest.mark.parametrize("name", ["parabola", "waves", "Yanai"])
+@pytest.mark.parametrize("name", ["parabola", "waves", "bent twice"])
 def test_weak_wolfe_with_other_constants(name, c1, c2):
     curve = CURVES[name]()
     found, *rest = curve.search(weak_wolfe, 5.0, c1=c1, c2=c2)
@@ -172,7 +174,7 @@ def test_pypty_search_counts_like_pypty():
 
 
 class Quadratic:
-    """``½ <x - x*, A (x - x*)>`` over a tree of complex and real blocks, with the dense real matrix A."""
+    """``½ <x - x*, A (x - x*)>`` over complex and real blocks, with the dense real matrix A."""
 
     SHAPES = (("object", (3, 2), complex), ("probe", (2,), complex), ("tilts", (5,), float))
 
@@ -208,7 +210,7 @@ class Quadratic:
 
 
 def dense_bfgs(pairs, h):
-    """Inverse Hessian by the BFGS formula ``H⁺ = V H Vᵀ + ρ s sᵀ``, ``V = 1 - ρ s yᵀ``, from `h`."""
+    """Inverse Hessian, from `h`, by ``H⁺ = V H Vᵀ + ρ s sᵀ`` with ``V = 1 - ρ s yᵀ``."""
     n = len(h)
     for s, y in pairs:
         rho = 1 / (y @ s)
@@ -236,7 +238,7 @@ def test_direction_is_that_of_the_dense_inverse_bfgs_matrix(memory, weights):
     optimizer = LBFGS(memory=memory, scaling=operator)
     points = walk(problem, optimizer, 6)
     vectors = [(problem.vector(p.x), problem.vector(p.g)) for p in points]
-    pairs = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(vectors[:-1], vectors[1:], strict=True)]
+    pairs = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(vectors)]
     h0 = np.diag(
         np.concatenate(
             [np.full(trees.real_view(a).size, blocks[k]) for k, a in problem.start.items()]
@@ -304,7 +306,7 @@ def test_accepted_steps_satisfy_wolfe():
 
 
 def test_a_pair_without_curvature_is_not_kept():
-    """Along a concave stretch ``<y, s> < 0``: keeping the pair would make H indefinite (defect O9)."""
+    """Along a concave stretch ``<y, s> < 0``: the pair would make H indefinite (defect O9)."""
 
     def fun(x):  # concave around 0, confined far out
         a = x["a"]
@@ -572,9 +574,8 @@ def test_curvatures_are_positive_and_broadcast(fitted):
         assert np.broadcast_shapes(value.shape, x[name].shape) == x[name].shape
 
 
-@pytest.mark.parametrize("scenario", [False, True])
-def test_a_common_row_gathers_all_measurements(fitted, scenario):
-    _term, x, curvatures, spec = fitted
+def test_a_common_row_gathers_all_measurements(fitted):
+    _term, x, _curvatures, spec = fitted
     one_row = x | {"tilts": x["tilts"][:1], "current": np.ones(COUNT)}
     scan = ScanTable(np.rint(x["positions"]).astype(int), None, np.zeros(COUNT, int))
     got = preconditioner.curvatures(one_row, spec, scan, np.arange(COUNT), Backend())
@@ -582,6 +583,19 @@ def test_a_common_row_gathers_all_measurements(fitted, scenario):
         one_row | {"tilts": x["tilts"]}, spec, scan, np.arange(COUNT), Backend()
     )
     np.testing.assert_allclose(got["tilts"][0], COUNT * each["tilts"][0])
+
+
+def test_phase_plates_are_not_read(fitted):
+    _term, x, curvatures, spec = fitted
+
+    def read(indices):
+        raise AssertionError("all plates at once may not fit into memory")
+
+    scan = ScanTable(
+        np.rint(x["positions"]).astype(int), None, np.array([0, 1, 0, 0, 1, 0]), plates=read
+    )
+    got = preconditioner.curvatures(x, spec, scan, np.arange(COUNT), Backend())
+    np.testing.assert_array_equal(got["object"], curvatures["object"])
 
 
 def test_operator_is_symmetric_and_positive(fitted):
@@ -593,10 +607,12 @@ def test_operator_is_symmetric_and_positive(fitted):
 
     operator = preconditioner.make_operator(curvatures, 2.0, {"probe": keep})
     rng = np.random.default_rng(7)
-    u, v = (
-        {k: rng.standard_normal(a.shape) + (1j * rng.standard_normal(a.shape) if a.dtype.kind == "c" else 0) for k, a in x.items()}
-        for _ in range(2)
-    )  # fmt: skip
+
+    def random_tree():
+        factors = {k: 1 + 1j if a.dtype.kind == "c" else 1 for k, a in x.items()}
+        return {k: factors[k] * rng.standard_normal(a.shape) for k, a in x.items()}
+
+    u, v = random_tree(), random_tree()
     assert trees.vdot(u, operator(v)) == pytest.approx(trees.vdot(operator(u), v), rel=1e-10)
     assert trees.vdot(u, operator(u)) > 0
     np.testing.assert_allclose(operator(u)["tilts"], u["tilts"] / (2 * curvatures["tilts"]))
@@ -608,7 +624,7 @@ def test_loss_factor(loss, factor):
 
 
 def test_loss_factor_of_the_intensity_loss_is_a_mean_intensity(fitted):
-    _term, x, _curvatures, spec = fitted
+    spec = fitted[-1]
     flat = {"probe": np.zeros((1, 2, *spec.grid.shape), complex)}
     flat["probe"][..., 0, 0] = 3.0  # a point: |F p|² = 9 everywhere
     assert preconditioner.loss_factor("lsq", flat, Backend()) == pytest.approx(36.0)

@@ -109,5 +109,22 @@ def lsq_sqrt_2(intensity: Array, data: Array) -> tuple[Array, Array]:
     return value, derivative
 
 
-LOSSES = {"lsq_sqrt": lsq_sqrt, "ml": ml, "lsq": lsq, "lsq_sqrt_2": lsq_sqrt_2}
+def poisson_compressed(signal: Array, data: Array) -> tuple[Array, Array]:
+    """Poisson ``Σ c - D ln c`` and ``(c - D)/c``; where c = 0, as if it were 1, and ``-D``."""
+    safe = signal + (signal == 0)
+    value = pattern_sums(safe - data * np.log(safe))
+    derivative = signal - data
+    derivative /= safe
+    return value, derivative
+
+
+LOSSES = {
+    "lsq_sqrt": lsq_sqrt,
+    "ml": ml,
+    "lsq": lsq,
+    "lsq_sqrt_2": lsq_sqrt_2,
+    "lsq_compressed": lsq,
+    "gauss_compressed": lsq_sqrt,
+    "poisson_compressed": poisson_compressed,
+}
 """Data terms by the name of the parameter ``algorithm``."""
