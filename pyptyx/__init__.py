@@ -6,6 +6,7 @@ The public functions are loaded when they are first used, so that ``import pypty
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 __version__ = "0.1.0"
@@ -18,21 +19,21 @@ _WHERE = {
     "simulate": "pyptyx.engine.run",
     "describe": "pyptyx.engine.describe",
     "wavelength_A": "pyptyx.constants",
-    "load_params": "pyptyx.params",
-    "save_params": "pyptyx.params",
-    "load_preset": "pyptyx.params",
-    "iterative": "pyptyx.iterative",
-    "initialize": "pyptyx.initialize",
 }
-_FACES = ("pyptyx.initialize",)
-"""Modules whose public names are also at top level, as in PyPty."""
+_FACES = ("pyptyx.initialize", "pyptyx.se", "pyptyx.utils", "pyptyx.vaa")
+"""Modules whose public names are also at top level, as in PyPty.
+
+The first that has a name counts: `se` goes before `utils`, whose `fit_vector_field` and
+`warp_image` are different ones.
+"""
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        module = importlib.import_module(_WHERE[name])
-        return module if _WHERE[name] == f"pyptyx.{name}" else getattr(module, name)
+        return getattr(importlib.import_module(_WHERE[name]), name)
     if not name.startswith("_"):
+        if importlib.util.find_spec(f"{__name__}.{name}"):
+            return importlib.import_module(f"{__name__}.{name}")
         for face in _FACES:
             module = importlib.import_module(face)
             if name in getattr(module, "__all__", ()):
@@ -41,7 +42,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    names = {"__version__", *_WHERE}
+    modules = (face.rpartition(".")[2] for face in _FACES)
+    names = {"__version__", "fft", "iterative", *_WHERE, *modules}
     for face in _FACES:
         names.update(importlib.import_module(face).__all__)
     return sorted(names)

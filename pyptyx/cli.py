@@ -1,4 +1,4 @@
-"""The command line: ``pyptyx demo | run | validate | doctor``.
+"""The command line: ``pyptyx demo | run | resume | validate | doctor``.
 
 Exit codes: 0 done, 2 something the user can mend (the message is on stderr), 130 interrupted.
 This is the one module of the package that prints.
@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", metavar="DIR", help="output folder; wins over the file")
     run.set_defaults(command=_run)
 
+    resume = commands.add_parser(
+        "resume", parents=[common], help="continue a run, also one that was killed"
+    )
+    resume.add_argument("folder", type=Path, metavar="FOLDER", help="output folder of the run")
+    resume.add_argument("--output", metavar="DIR", help="continue in another folder")
+    _add_set(resume, "change one parameter; may be repeated")
+    resume.set_defaults(command=_resume)
+
     validate = commands.add_parser("validate", parents=[common], help="check a file, run nothing")
     _add_file(validate)
     validate.set_defaults(command=_validate, output=None)
@@ -117,13 +125,13 @@ def _add_file(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="TOML or JSON with the tables [experiment] and [preset], or parameters alone",
     )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one parameter (experiment.KEY=VALUE for the experiment); may be repeated",
+    _add_set(
+        command, "change one parameter (experiment.KEY=VALUE for the experiment); may be repeated"
     )
+
+
+def _add_set(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 @contextmanager
@@ -158,6 +166,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
     experiment, preset = _load(arguments)
     _print_result(run(append_exp_params(experiment, preset) if experiment else preset))
+    return OK
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from pyptyx.initialize import prepare_restart
+    from pyptyx.iterative import run
+
+    params = prepare_restart(arguments.folder, arguments.output)
+    for text in arguments.set:
+        key, value = _setting(text)
+        params[key.removeprefix("preset.")] = value
+    _print_result(run(params))
     return OK
 
 

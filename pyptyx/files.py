@@ -12,27 +12,33 @@ import numpy as np
 
 from pyptyx.errors import OutputError
 
+_PART = ".part"
+
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, previous: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path that takes the place of `target` on success and vanishes on failure.
 
     Parameters
     ----------
     target : Path
         The file to write; its ending is kept by the temporary name.
+    previous : Path, optional
+        Where an older file goes; at any moment one of the two names is that of a complete file.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an older file stays as it was.
     """
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{_PART}{target.suffix}")
     try:
         yield temporary
         # On disk before the name points to it, so that a power cut cannot leave an empty file.
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        if previous is not None and target.exists():
+            os.replace(target, previous)
         os.replace(temporary, target)
     except OSError as error:
         raise OutputError(
@@ -41,6 +47,12 @@ def replacing(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that a killed process has left."""
+    for path in folder.glob(f".*.????????{_PART}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, content: bytes) -> None:

@@ -22,6 +22,7 @@ from pyptyx.engine.beam import (
 from pyptyx.engine.describe import describe
 from pyptyx.engine.experiment import append_exp_params
 from pyptyx.engine.object_guess import object_from_scan
+from pyptyx.engine.resume import prepare_restart
 
 __all__ = [
     "append_aperture_to_params",
@@ -39,6 +40,7 @@ __all__ = [
     "get_offset",
     "get_positions_pixel_size",
     "get_ptycho_obj_from_scan",
+    "prepare_restart",
     "rotate_scan_grid",
     "tiltbeamtodata",
 ]

@@ -10,28 +10,6 @@ import numpy as np
 from pyptyx.errors import Problem
 
 _OFF_BY_DEFAULT = (
-    "atv_weight",
-    "phase_norm_weight",
-    "abs_norm_weight",
-    "mixed_variance_weight",
-    "wedge_mu",
-    "probe_reg_constraint_weight",
-    "window_weight",
-    "probe_mod_reg_weight",
-    "fast_axis_reg_weight_positions",
-    "slow_axis_reg_weight_positions",
-    "fast_axis_reg_weight_tilts",
-    "slow_axis_reg_weight_tilts",
-    "deformation_reg_weight_positions",
-    "deformation_reg_weight_tilts",
-    "apply_gaussian_filter",
-    "apply_gaussian_filter_amplitude",
-    "keep_probe_states_orthogonal",
-    "do_charge_flip",
-    "restart_from_vacuum",
-    "reset_positions",
-    "dynamically_resize_yx_object",
-    "puzzle_positions",
     "data_simulation_flag",
     "data_simulation_exitwave",
 )

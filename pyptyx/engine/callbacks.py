@@ -6,20 +6,28 @@ order and knows nothing of what they do.
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from pyptyx.engine import resume
 from pyptyx.engine.loop import State, public_arrays
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import PUBLIC_NAMES
+from pyptyx.files import remove_unfinished
 from pyptyx.optim.lbfgs import Point
-from pyptyx.output import checkpoints
+from pyptyx.output import checkpoints, store
 from pyptyx.output.losslog import EpochRecord, LossLog
 from pyptyx.params import save_params
 
 _ALWAYS_SAVED = ("object", "probe", "positions")
+
+_SHARE = 0.1
+"""Part of the run time that writing the state may take; a write that is due waits for its turn."""
 
 
 class Callback:
@@ -36,43 +44,74 @@ class Callback:
 
 
 class Saver(Callback):
-    """Checkpoints and parameters in the output folder.
+    """Parameters, checkpoints and the state to resume from in the output folder.
 
     Parameters
     ----------
     folder : Path
+    in_place : bool
+        The run continues the one whose files lie in the folder; otherwise those are of no use.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, in_place: bool = False) -> None:
         self._folder = folder
-        self._touched: set[str] = set(_ALWAYS_SAVED)
+        self._in_place = in_place
+        self._begun = time.monotonic()
+        self._spent_s = 0.0
+        self._saved_epoch: int | None = None
 
     def start(self, problem: Reconstruction) -> None:
-        params = {**problem.params, "probe_is_aberrated": False}
-        save_params(self._folder, params, problem.params["strip_dataset_from_params"])
-        self._save(problem, int(problem.params["epoch_prev"]), float("nan"), _ALWAYS_SAVED)
+        params = problem.params
+        remove_unfinished(self._folder)
+        if not self._in_place:
+            store.discard(self._folder)
+            checkpoints.discard_sidecar(self._folder)
+        save_params(self._folder, _with_full_paths(params), params["strip_dataset_from_params"])
+        begin = problem.resumed or problem.position(problem.first_epoch)
+        if not self._in_place:
+            resume.save(self._folder, begin, problem)
+        self._saved_epoch = begin.epoch
+        loss = begin.records[-1].loss_after if begin.records else float("nan")
+        self._save_arrays(problem, begin.epoch, loss, {*_ALWAYS_SAVED, *begin.refined})
 
     def epoch(self, state: State) -> None:
         params = state.problem.params
-        self._touched |= set(state.active)
-        every = params["save_inter_checkpoints"]
-        if every and state.epoch % every == 0:
-            self._save(state.problem, state.epoch + 1, state.record.loss_after, state.active)
         numbered = params["save_checkpoints_every_epoch"]
         if numbered and state.epoch % numbered == 0:
             arrays = public_arrays(state.problem, state.active)
             checkpoints.save_numbered(self._folder, arrays, state.epoch)
+        every = params["save_inter_checkpoints"]
+        if every and state.epoch % every == 0:
+            self._save_arrays(
+                state.problem, state.epoch + 1, state.record.loss_after, set(state.active)
+            )
+            if self._spent_s <= _SHARE * (time.monotonic() - self._begun):
+                self._save_state(state)
 
     def finish(self, problem: Reconstruction, state: State | None) -> None:
         if state is not None:
-            names = tuple(k for k in PUBLIC_NAMES if k in self._touched)
-            self._save(problem, state.epoch + 1, state.record.loss_after, names)
+            if self._saved_epoch != state.snapshot.epoch:
+                self._save_state(state)
+            names = {*_ALWAYS_SAVED, *state.snapshot.refined}
+            self._save_arrays(problem, state.epoch + 1, state.record.loss_after, names)
 
-    def _save(
-        self, problem: Reconstruction, epoch: int, loss: float, names: tuple[str, ...]
+    def _save_state(self, state: State) -> None:
+        begun = time.monotonic()
+        resume.save(self._folder, state.snapshot, state.problem)
+        self._spent_s += time.monotonic() - begun
+        self._saved_epoch = state.snapshot.epoch
+
+    def _save_arrays(
+        self, problem: Reconstruction, epoch: int, loss: float, names: set[str]
     ) -> None:
-        arrays = public_arrays(problem, names)
+        arrays = public_arrays(problem, [k for k in PUBLIC_NAMES if k in names])
         checkpoints.save_current(self._folder, arrays, epoch, loss)
+
+
+def _with_full_paths(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters whose files are found from any folder."""
+    keys = [key for key in ("data_path", "phase_plate_in_h5") if params[key]]
+    return {**params, **{key: os.path.abspath(params[key]) for key in keys}}
 
 
 class LossLogger(Callback):
@@ -84,7 +123,8 @@ class LossLogger(Callback):
 
     def start(self, problem: Reconstruction) -> None:
         detailed = problem.params["save_loss_log"] == 2
-        self._log = LossLog(self._path, detailed, int(problem.params["epoch_prev"]))
+        earlier = None if problem.resumed is None else problem.resumed.records
+        self._log = LossLog(self._path, detailed, problem.first_epoch, earlier)
 
     def epoch(self, state: State) -> None:
         if self._log is not None:
@@ -99,7 +139,7 @@ class Progress(Callback):
         self._bar: Any = None
 
     def start(self, problem: Reconstruction) -> None:
-        first, last = problem.params["epoch_prev"], problem.params["epoch_max"]
+        first, last = problem.first_epoch, problem.params["epoch_max"]
         self._bar = tqdm(total=last, initial=first, unit="epoch", disable=self._level < 1)
 
     def trial(self, step: float, point: Point, slope: float) -> None:

@@ -66,11 +66,15 @@ def _optics_rows(params: Mapping[str, Any], grid: Grid) -> list[tuple[str, str]]
         ("energy", f"{energy}, wavelength {grid.wavelength_A:.6f} Å"),
         ("pixel (y, x)", f"{py:.4f} x {px:.4f} Å"),
         ("window (y, x)", f"{ny} x {nx} px = {ny * py:.1f} x {nx * px:.1f} Å"),
-        (
-            "detector pixel (y, x)",
-            f"{rez_y:.5f} x {rez_x:.5f} 1/Å = {rez_y * mrad:.4f} x {rez_x * mrad:.4f} mrad",
-        ),
     ]
+    if params["recon_type"] == "near_field":
+        defocus = np.ravel(params["defocus_array"])
+        number = 1 / (grid.wavelength_A * np.abs(defocus).max() * max(rez_y, rez_x) ** 2 + 1e-300)
+        rows.append(("distance to the image", f"{_span(defocus)} Å"))
+        rows.append(("Fresnel number of the window", f"{number:.3g}"))
+        return rows
+    text = f"{rez_y:.5f} x {rez_x:.5f} 1/Å = {rez_y * mrad:.4f} x {rez_x * mrad:.4f} mrad"
+    rows.append(("detector pixel (y, x)", text))
     if np.ndim(params["aperture_mask"]) == 2:
         radius = math.sqrt(np.count_nonzero(params["aperture_mask"]) / math.pi)
         text = f"{radius:.2f} px = {radius * math.sqrt(rez_y * rez_x) * mrad:.2f} mrad"
@@ -119,7 +123,7 @@ def _size_rows(
     rows, columns = corners + grid.shape + int(params["extra_space_on_side_px"])
     scenarios, probe_modes = probe.shape[:2]
     distances = np.ravel(params["slice_distances"])
-    gaps = "-".join(f"{d:g}" for d in sorted({distances.min(), distances.max()}))
+    gaps = _span(distances)
     data_bytes = math.prod(source.shape) * source.dtype.itemsize
     item = _COMPLEX_BYTES[params["default_dtype"]]
     variables = int(rows) * int(columns) * slices * modes + probe.size
@@ -133,6 +137,10 @@ def _size_rows(
         ("data", f"{' x '.join(map(str, source.shape))} {source.dtype}, {_size(data_bytes)}"),
         ("memory estimate", f"{_size(state)} state + {_size(per_pattern)} per pattern of a batch"),
     ]
+
+
+def _span(values: np.ndarray) -> str:
+    return " to ".join(f"{v:g}" for v in sorted({values.min(), values.max()}))
 
 
 def _size(n_bytes: float) -> str:

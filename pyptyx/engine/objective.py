@@ -18,7 +18,7 @@ from pyptyx import trees
 from pyptyx.backend import Backend
 from pyptyx.engine import preconditioner
 from pyptyx.engine.problem import Reconstruction
-from pyptyx.engine.regularisers import make_terms
+from pyptyx.engine.regularisers import make_terms, probe_support
 from pyptyx.engine.variables import (
     UPDATE_KEYS,
     Coordinate,
@@ -64,7 +64,8 @@ class Objective:
     active : tuple of str
         Variables that are refined.
     identity : tuple
-        What the curvature pairs depend on: terms, active variables, coordinates, measurements.
+        What the curvature pairs depend on: terms, active variables, coordinates, projection of the
+        probe, measurements.
     weights : tuple
         What only the values depend on.
     """
@@ -79,14 +80,16 @@ class Objective:
         self.coordinates = {k: _coordinate(k, values, problem.backend) for k in self.active}
         self._terms = make_terms(problem, values, self.active)
         self._probe_band = _filter(problem.spec.grid.mask, problem.x["probe"], problem.backend)
-        self._filters = self._make_filters(problem.params, soft=False) if project else {}
-        self._soft = self._make_filters(problem.params, soft=True)
+        self._support = probe_support(problem, values)
+        self._filters = self._make_filters(soft=False) if project else {}
+        self._soft = self._make_filters(soft=True)
         self._model: Tree = problem.x
         sequence = problem.sequence_at(values)
         self.identity = (
             (self.data.name, *(term.name for term in self._terms)),
             self.active,
             tuple(c.kind for c in self.coordinates.values()),
+            self._support is not None,
             sequence.tobytes(),
         )
         self.weights = (self.data.weight, *(term.definition for term in self._terms))
@@ -142,8 +145,17 @@ class Objective:
                     "the data or the start values"
                 )
 
-    def initial_hessian(self) -> Callable[[Tree], Tree]:
-        """Inverse of the curvature estimated by `pyptyx.engine.preconditioner`, in coordinates."""
+    def initial_hessian(
+        self, known: Mapping[str, Any] | None = None
+    ) -> preconditioner.InverseDiagonal:
+        """Inverse of the curvature estimated by `pyptyx.engine.preconditioner`, in coordinates.
+
+        With `known`, the state of such an operator, nothing is estimated.
+        """
+        if known is not None:
+            return preconditioner.InverseDiagonal(
+                known["diagonal"], known["factor"], self._soft
+            )
         p = self._problem
         sequence = np.concatenate(self.data.batches)
         diagonal = preconditioner.curvatures(self._model, p.spec, p.scan, sequence, p.backend)
@@ -152,8 +164,10 @@ class Objective:
                 diagonal[name] = preconditioner.measured_rows(
                     self.data, self._model, name, diagonal[name]
                 )
-        loss = preconditioner.loss_factor(p.params["algorithm"], self._model, p.backend)
-        factor = loss * max(self.data.weight, np.finfo(float).tiny)
+        loss = preconditioner.loss_factor(
+            p.params["algorithm"], self._model, p.spec, p.backend
+        )
+        factor = loss * (self.data.weight or 1.0)
         for name, coordinate in self.coordinates.items():
             if coordinate.kind == "phase":
                 diagonal[name] = diagonal[name] * np.abs(self._model[name]) ** 2
@@ -161,33 +175,31 @@ class Objective:
                 diagonal[name] = _of_spectrum(
                     coordinate, diagonal[name], self._model[name], p.backend
                 )
-        return preconditioner.make_operator(diagonal, factor, self._soft)
+        return preconditioner.InverseDiagonal(diagonal, factor, self._soft)
 
-    def _make_filters(self, params: Mapping[str, Any], soft: bool) -> dict[str, Filter]:
-        """Low-pass of the object and the probe, for plain coordinates only.
+    def _make_filters(self, soft: bool) -> dict[str, Filter]:
+        """Low-pass of the object and the probe, for plain coordinates only; support of the probe.
 
-        The hard one projects state and gradient, so slopes stay exact; `smooth_rolloff` shapes
+        The hard ones project state and gradient, so slopes stay exact; `smooth_rolloff` shapes
         steps (it would wear the state away if it were applied again and again).
         """
-        filters: dict[str, Filter] = {}
+        params, x = self._problem.params, self._problem.x
+        plain = {name for name, c in self.coordinates.items() if c.kind == "plain"}
         rolloff = params["smooth_rolloff"] if soft else 0.0
         cutoff = params["damping_cutoff_multislice"] - params["update_extra_cut"]
+        masks: dict[str, np.ndarray] = {}
         for name, skip in (("object", params["lazy_clean"]), ("probe", False)):
-            if name in self.active and self.coordinates[name].kind == "plain" and not skip:
-                filters[name] = _clean(
-                    self._problem.x[name], cutoff, rolloff, self._problem.backend
-                )
-        return filters
+            if name in plain and not skip:
+                masks[name] = clean_filter(x[name].shape[-2:], cutoff, rolloff)
+        if self._support is not None and "probe" in (plain if soft else self.active):
+            masks["probe"] = masks.get("probe", 1.0) * self._support
+        return {name: _filter(mask, x[name], self._problem.backend) for name, mask in masks.items()}
 
 
 def active_variables(problem: Reconstruction, values: Mapping[str, Any]) -> tuple[str, ...]:
     """Variables that are refined: switched on, and part of the model."""
     names = (name for name, key in UPDATE_KEYS.items() if values[key] and name in problem.x)
     return tuple(name for name in names if name != "positions" or problem.spec.shift)
-
-
-def _clean(like: Array, cutoff: float, rolloff: float, backend: Backend) -> Filter:
-    return _filter(clean_filter(like.shape[-2:], cutoff, rolloff), like, backend)
 
 
 def _filter(mask: np.ndarray, like: Array, backend: Backend) -> Filter:

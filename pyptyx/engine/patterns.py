@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 64 << 20
 
+_SAME_MASKS = 1e-6
+"""Combinations of masks with so small a part of the largest eigenvalue say nothing of their own."""
+
 
 def open_patterns(params: Mapping[str, Any]) -> PatternSource:
     """Open the data that ``dataset`` (an array, preferred) or ``data_path`` name.
@@ -124,9 +127,11 @@ def survey(source: PatternSource, *, with_com: bool, binary_level: float = 0.0) 
 
 
 def back_projection(masks: np.ndarray, signals: np.ndarray) -> np.ndarray:
-    """Pattern ``Σ_d masks_d signals_d``, scaled so that the masks see the signals again.
+    """Pattern of least squares that the masks see as the signals, without negative counts.
 
-    The scale is the least-squares one; for orthonormal masks it is 1.
+    Among all such patterns the one of least norm, ``Mᵀ (M Mᵀ)⁻¹ s`` for masks M and signals s; for
+    orthonormal masks ``Σ_d masks_d signals_d``.  Negative counts are cut off, and the rest is
+    scaled to fit the signals best.
 
     Parameters
     ----------
@@ -144,7 +149,9 @@ def back_projection(masks: np.ndarray, signals: np.ndarray) -> np.ndarray:
         raise ShapeError(
             Problem("masks", f"shape ({len(signals)}, ky, kx)", str(masks.shape), "One per signal.")
         )
-    pattern = np.maximum(np.tensordot(signals, masks, axes=1), 0.0)
+    gram = np.tensordot(masks, masks, axes=((1, 2), (1, 2)))
+    weights = np.linalg.lstsq(gram, np.asarray(signals, np.float64), rcond=_SAME_MASKS)[0]
+    pattern = np.maximum(np.tensordot(weights, masks, axes=1), 0.0)
     seen = np.tensordot(masks, pattern, axes=2)
     norm = seen @ seen
     return pattern * (seen @ signals / norm) if norm > 0 else pattern

@@ -14,7 +14,8 @@ current         ``2 · counts``
 aberrations     ``2 · mean_modes Σ_k B_j² |P̂|²`` times the measurements of the row
 ==============  ===================================================================================
 
-Other losses multiply it: 2 for the Poisson ones, 4 times the typical intensity for ``lsq``.  The
+Without the N in the near field; times ``max_k Σ_d |m_d|`` for virtual detectors m.  Other losses
+multiply it: 2 for the Poisson ones, 4 times the typical intensity for the quadratic ones.  The
 inverse is the initial inverse Hessian of L-BFGS, whose pairs then correct it.  Idea of the
 illumination weights: ePIE and its parallel forms (A. Maiden, J. Rodenburg, Ultramicroscopy 109
 (2009) 1256).
@@ -23,12 +24,13 @@ illumination weights: ePIE and its parallel forms (A. Maiden, J. Rodenburg, Ultr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pyptyx.backend import Backend
+from pyptyx.physics.detector import collect
 from pyptyx.physics.kernels import reference as kernels
 from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.optics import aberration_basis
@@ -84,7 +86,18 @@ def curvatures(
         each = 2 * (basis**2 * spectrum * grid.mask).sum(axis=(1, 2))
         rows = np.bincount(scan.aberration_row[sequence], minlength=len(x["aberrations"]))
         out["aberrations"] = np.maximum(rows, 1)[:, None] * each * sequence_rows.power
+    gain = _gain(spec)
+    for name in out.keys() - {"background"}:
+        # Above, the waves of the far field are compared with every pixel once.
+        out[name] = out[name] * out[name].dtype.type(gain * spec.wave_gain / spec.grid.size)
+    if "background" in out:
+        out["background"] = out["background"] * out["background"].dtype.type(gain)
     return {k: _positive(v, backend, k) for k, v in out.items()}
+
+
+def _gain(spec: ModelSpec) -> float:
+    """How often a pixel is counted: once, or by all virtual detectors together."""
+    return 1.0 if spec.masks is None else float(np.abs(spec.masks).sum(axis=0).max())
 
 
 def measured_rows(term: DataTerm, x: Tree, name: str, bound: np.ndarray) -> np.ndarray:
@@ -127,30 +140,49 @@ def measured_rows(term: DataTerm, x: Tree, name: str, bound: np.ndarray) -> np.n
     return np.maximum(out, 0.01 * bound)
 
 
-def loss_factor(loss: str, x: Tree, backend: Backend) -> float:
+def loss_factor(loss: str, x: Tree, spec: ModelSpec, backend: Backend) -> float:
     """Curvature of `loss` relative to the amplitude loss, at the intensities of the bare probe."""
-    if loss == "lsq_sqrt":
+    if loss in ("lsq_sqrt", "gauss_compressed"):
         return 1.0
-    if loss != "lsq":
+    if loss not in ("lsq", "lsq_compressed"):
         return 2.0
-    spectrum = np.abs(np.fft.fft2(backend.to_host(x["probe"]).astype(np.complex128))) ** 2
-    intensity = spectrum.mean(axis=1)
+    probe = backend.to_host(x["probe"]).astype(np.complex128)
+    wave = np.fft.fft2(probe) if spec.near_field is None else probe
+    intensity = collect((np.abs(wave) ** 2).mean(axis=1), spec.geometry)
+    if spec.masks is not None:
+        intensity = np.abs(np.tensordot(intensity, spec.masks, axes=((1, 2), (1, 2))))
     return float(4 * (intensity**2).sum() / max(intensity.sum(), np.finfo(float).tiny))
 
 
-def make_operator(
-    diagonal: Tree, factor: float, filters: dict[str, Callable[[Array], Array]]
-) -> Callable[[Tree], Tree]:
-    """``H0``: ``filter · 1/(factor · diagonal) · filter`` per block; symmetric and positive."""
+@dataclass(frozen=True)
+class InverseDiagonal:
+    """``H0``: ``filter · 1/(factor · diagonal) · filter`` per block; symmetric and positive.
 
-    def apply(q: Tree) -> Tree:
+    Attributes
+    ----------
+    diagonal : dict
+        Positive arrays that broadcast against the blocks.
+    factor : float
+    filters : dict of callable
+        Symmetric low-pass of a block, where it has one.
+    """
+
+    diagonal: Tree
+    factor: float
+    filters: dict[str, Callable[[Array], Array]]
+
+    def __call__(self, q: Tree) -> Tree:
+        """``H0 q``."""
         out = {}
         for k, v in q.items():
-            keep = filters.get(k, lambda a: a)
-            out[k] = keep(keep(v) / (diagonal[k] * diagonal[k].dtype.type(factor)))
+            keep = self.filters.get(k, lambda a: a)
+            diagonal = self.diagonal[k]
+            out[k] = keep(keep(v) / (diagonal * diagonal.dtype.type(self.factor)))
         return out
 
-    return apply
+    def state(self) -> dict[str, Any]:
+        """What makes the operator again, together with the filters."""
+        return {"diagonal": self.diagonal, "factor": self.factor}
 
 
 class _Rows:
@@ -216,9 +248,16 @@ def _tilts(spec: ModelSpec, power: np.ndarray, spectrum: np.ndarray) -> np.ndarr
     grid = spec.grid
     k = 2 * np.pi / grid.wavelength_A
     ramp = _axes(power * grid.size, k * grid.y_A, k * grid.x_A)
-    depth = 2 * np.pi * sum(spec.distances_A)
+    depth = 2 * np.pi * (sum(spec.distances_A) + _focus_A(spec))
     inside = _axes(spectrum, depth * grid.q_y, depth * grid.q_x)
     return np.concatenate([ramp, inside, ramp])
+
+
+def _focus_A(spec: ModelSpec) -> float:
+    """Typical distance to a detector in the near field, which tilts turn as well."""
+    if spec.near_field is None:
+        return 0.0
+    return float(np.sqrt(np.mean(np.square(spec.near_field.defocus_A))))
 
 
 def _positive(a: np.ndarray, backend: Backend, key: str) -> Array:

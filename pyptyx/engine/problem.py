@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from pyptyx.backend import Backend
 from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching
+from pyptyx.engine.state import Snapshot
 from pyptyx.errors import ParamError, Problem
 from pyptyx.executors import Executor
 from pyptyx.physics.model import ModelSpec
@@ -40,6 +41,10 @@ class Reconstruction:
         Number of measurements N.
     data_term : DataTerm
         Over all measurements with weight 1; `DataTerm.replace` makes the one of an epoch.
+    start_positions : ndarray (N, 2)
+        Positions before the first epoch, in the frame of the present object.
+    resumed : Snapshot or None
+        Where a continued run stands; the loop goes on from there.
     """
 
     params: dict[str, Any]
@@ -52,11 +57,22 @@ class Reconstruction:
     measurements: int
     data_term: DataTerm
     _resources: list[Any] = field(default_factory=list)
+    start_positions: np.ndarray = field(init=False)
+    resumed: Snapshot | None = None
+
+    def __post_init__(self) -> None:
+        """Remember where the scan started."""
+        self.start_positions = self.x["positions"].copy()
 
     @property
     def backend(self) -> Backend:
         """Where the variables live."""
         return self.executor.backends[0]
+
+    @property
+    def first_epoch(self) -> int:
+        """Number of the first epoch of this run, or of this part of it."""
+        return int(self.params["epoch_prev"]) if self.resumed is None else self.resumed.epoch
 
     def data_term_at(self, values: Mapping[str, Any]) -> DataTerm:
         """The data term of an epoch whose schedulable keys are `values`."""
@@ -75,6 +91,30 @@ class Reconstruction:
             expected, remedy = f"indices from 0 to {self.measurements - 1}", "Correct the sequence"
             raise ParamError(Problem("sequence", expected, got, remedy))
         return sequence
+
+    def relocate(self, corners: np.ndarray, margin: tuple[int, int]) -> None:
+        """Cut the windows elsewhere from now on; the caller sees to the variables.
+
+        Parameters
+        ----------
+        corners : ndarray of int (N, 2)
+            Window corners in the object to come.
+        margin : tuple of int
+            Rows and columns that object has more at its top and left.
+        """
+        self.scan = replace(self.scan, corners=corners)
+        self.data_term = self.data_term.relocated(self.scan)
+        self.start_positions = self.start_positions + margin
+
+    def position(self, epoch: int) -> Snapshot:
+        """The variables when `epoch` begins, without anything an optimiser knows."""
+        return Snapshot(epoch, dict(self.x), self.scan.corners, self.start_positions)
+
+    def go_to(self, snapshot: Snapshot) -> None:
+        """Take over variables and window corners of another moment of the run."""
+        self.relocate(snapshot.corners, (0, 0))
+        self.start_positions = snapshot.start_positions
+        self.x = dict(snapshot.x)
 
     def close(self) -> None:
         """Stop the workers and close the files."""

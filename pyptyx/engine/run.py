@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.engine import resume
 from pyptyx.engine.callbacks import Callback, LossLogger, Progress, Saver
 from pyptyx.engine.live import LiveEdit
 from pyptyx.engine.loop import State, iterate, public_arrays
@@ -41,7 +43,8 @@ class Result:
     tilts, static_background, beam_current, aberrations_array : ndarray or None
         Where they are part of the model.
     losses : list of EpochRecord
-        One per epoch; ``loss_after`` of the last one is the final loss.
+        One per epoch, with those before an exact restart in the same folder; ``loss_after`` of the
+        last one is the final loss.
     stop_reason : str
         Why the run ended.
     folder : Path or None
@@ -120,7 +123,10 @@ def run(
         If a result cannot be written; the last complete checkpoint stays.
     """
     given = load_params(params) if isinstance(params, str | PathLike) else params
-    with build(given) as problem:
+    begin = resume.start_of(given)
+    with build(begin.params) as problem:
+        if begin.content is not None:
+            resume.restore(problem, begin.content)
         folder = problem.params["output_folder"]
         folder = Path(folder) if folder else None
         live, progress = None, Progress(int(problem.params["print_flag"]))
@@ -128,9 +134,10 @@ def run(
         if folder is not None:
             make_folder(folder)
             live = LiveEdit(folder)
-            chain += [Saver(folder), live]
             if problem.params["save_loss_log"]:
                 chain.append(LossLogger(folder / "loss.csv"))
+            # The state is written last: whatever belongs to its epochs is there by then.
+            chain += [Saver(folder, begin.in_place), live]
         chain += callbacks
         return _drive(problem, folder, chain, live, progress)
 
@@ -142,20 +149,25 @@ def _drive(
     live: LiveEdit | None,
     progress: Progress,
 ) -> Result:
-    records: list[EpochRecord] = []
+    resumed = problem.resumed
+    records = [] if resumed is None else list(resumed.records)
+    reason = "" if resumed is None else resumed.stop_reason
     last: State | None = None
-    try:
+
+    def finish(callback: Callback) -> None:
+        callback.finish(problem, last)
+
+    with ExitStack() as at_the_end:
         for callback in chain:
+            at_the_end.callback(finish, callback)
             callback.start(problem)
         for state in iterate(problem, live, progress.trial):
             last = state
             records.append(state.record)
             for callback in chain:
                 callback.epoch(state)
-    finally:
-        for callback in chain:
-            callback.finish(problem, last)
-    reason = last.stop_reason if last is not None else "no epoch: epoch_prev >= epoch_max"
+            reason = state.stop_reason
+    reason = reason or f"no epoch: epoch_max={problem.params['epoch_max']} was reached before"
     logger.info("%s", reason)
     arrays = public_arrays(problem)
     return Result(
@@ -240,4 +252,6 @@ def simulate(params: Mapping[str, Any], exit_waves: bool = False) -> np.ndarray:
         images = problem.data_term_at(values).simulate(problem.x, exit_waves)
     if exit_waves:
         return np.ascontiguousarray(images.transpose(0, 3, 4, 1, 2))
-    return images[:, 0] if problem.spec.masks is not None else problem.spec.geometry.to_public(images)
+    if problem.spec.masks is not None:
+        return images[:, 0]
+    return problem.spec.geometry.to_public(images)

@@ -18,6 +18,7 @@ from pyptyx.engine.feeding import has_data, make_feed, open_plates, plate_reader
 from pyptyx.engine.masks import mask_problems, model_masks
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
+from pyptyx.engine.regularisers import probe_mask_problems
 from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
@@ -64,7 +65,7 @@ def build(
     try:
         grid = probe_window(resolved, source)
         n = _measurements(resolved, source)
-        _check_rows(resolved, source, n)
+        _check_arrays(resolved, source, n, grid.shape)
         positions = start.initial_positions(resolved)
         x = _variables(resolved, source, grid, positions)
         scan, plates = _scan_table(resolved, grid, positions, n)
@@ -126,9 +127,12 @@ def _measurements(resolved: Mapping[str, Any], source: PatternSource | None) -> 
     return max(len(table) for table in tables if table is not None)
 
 
-def _check_rows(resolved: Mapping[str, Any], source: PatternSource | None, n: int) -> None:
-    """Tables per measurement and indices of measurements; all problems at once."""
+def _check_arrays(
+    resolved: Mapping[str, Any], source: PatternSource | None, n: int, window: tuple[int, int]
+) -> None:
+    """Tables per measurement, indices of measurements, masks; all problems at once."""
     problems = [*rows_agree({**resolved, "dataset": source}), *mask_problems(resolved, source)]
+    problems += probe_mask_problems(resolved, window)
     sequence = resolved["sequence"]
     if callable(sequence):
         first, last = int(resolved["epoch_prev"]), int(resolved["epoch_max"])

@@ -148,8 +148,10 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
     )
     compressed = len(source.shape) == 2
     given = params["mean_pattern"]
-    tilts = None if compressed or not params["tilt_mode"] else np.asarray(params["tilts"])
-    if tilts is not None and np.any(tilts[:, 4:6] != tilts[:, 0:2]):
+    # Only far from the specimen does a tilt move the pattern.
+    moved = params["tilt_mode"] and params["recon_type"] == "far_field" and not compressed
+    tilts = np.asarray(params["tilts"])
+    if moved and np.any(tilts[:, 4:6] != tilts[:, 0:2]):
         return _untilted_mean(params, source, prepare, tilts, grid)
     if given is not None:
         mean = np.asarray(given, dtype=np.float64)
@@ -159,8 +161,9 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
             raise ShapeError(Problem("mean_pattern", expected, str(mean.shape), remedy))
     else:
         mean = source.mean(limit=_PATTERNS_FOR_MEAN)
-        if compressed:
-            mean = back_projection(model_masks(params), mean)
+        masks = model_masks(params)
+        if masks is not None:
+            mean = back_projection(masks, mean)
     if compressed:
         return np.maximum(mean * params["data_multiplier"], 0.0)
     return np.maximum(prepare(mean[None])[0], 0.0)

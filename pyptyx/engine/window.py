@@ -1,4 +1,4 @@
-"""The probe window that data, binning, up-sampling and padding make, and the way back to the data."""
+"""The probe window that data, binning, up-sampling and padding make, and the way back."""
 
 from __future__ import annotations
 

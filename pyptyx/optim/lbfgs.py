@@ -13,7 +13,7 @@ D. Liu, J. Nocedal, Math. Program. 45 (1989) 503;  J. Nocedal, S. Wright, Numeri
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,20 @@ class LBFGS:
         self._pairs.clear()
         self.scaling.reset()
         self._fresh = True
+
+    def state(self) -> dict[str, Any]:
+        """History and scaling: numbers, and trees that are never changed in place."""
+        return {
+            "pairs": list(self._pairs),
+            "fresh": self._fresh,
+            "scaling": self.scaling.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned; `scaling` must be of the kind it came from."""
+        self._pairs = [(s, y, rho) for s, y, rho in state["pairs"]]
+        self._fresh = state["fresh"]
+        self.scaling.restore(state["scaling"])
 
     def step(
         self,

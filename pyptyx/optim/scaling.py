@@ -9,7 +9,7 @@ has its own Barzilai-Borwein factor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pyptyx import trees
@@ -36,6 +36,14 @@ class Scaling(Protocol):
         """Forget accepted steps."""
         ...
 
+    def state(self) -> dict[str, Any]:
+        """Everything learnt, as numbers and trees that are never changed in place."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        ...
+
 
 class Preconditioned:
     """``γ H0`` with a fixed symmetric positive operator ``H0``.
@@ -43,7 +51,8 @@ class Preconditioned:
     Parameters
     ----------
     operator : callable, optional
-        ``operator(tree) -> tree``; identity if None.
+        ``operator(tree) -> tree``; identity if None.  Its ``state()``, if it has one, becomes part
+        of the state; whoever restores gives an equal operator to the constructor.
     """
 
     def __init__(self, operator: Callable[[Tree], Tree] | None = None) -> None:
@@ -68,6 +77,14 @@ class Preconditioned:
     def reset(self) -> None:
         """Forget accepted steps."""
         self._gamma = 1.0
+
+    def state(self) -> dict[str, Any]:
+        """``gamma``, and the state of the operator under ``operator``."""
+        return {"gamma": self._gamma, "operator": getattr(self._operator, "state", dict)()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over ``gamma``."""
+        self._gamma = state["gamma"]
 
 
 class EqualSlopes:
@@ -108,3 +125,11 @@ class EqualSlopes:
     def reset(self) -> None:
         """Forget accepted steps."""
         self._gamma = {}
+
+    def state(self) -> dict[str, Any]:
+        """``gamma`` of every block."""
+        return {"gamma": dict(self._gamma)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over ``gamma``."""
+        self._gamma = dict(state["gamma"])

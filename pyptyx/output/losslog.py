@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,15 +114,25 @@ class LossLog:
         One column per regulariser.
     first_epoch : int
         Above 0, rows of earlier epochs are kept from an existing file.
+    earlier : sequence of EpochRecord, optional
+        The earlier epochs, where they are known better than from a file.
     """
 
-    def __init__(self, path: Path, detailed: bool = False, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        detailed: bool = False,
+        first_epoch: int = 0,
+        earlier: Sequence[EpochRecord] | None = None,
+    ) -> None:
         self._path = path
         self._detailed = detailed
         self._rows: list[list[object]] = []
-        if first_epoch > 0 and path.exists():
-            earlier = [r for r in read_loss_csv(path) if int(r["epoch"]) < first_epoch]
-            self._rows = [[row.get(name, "") for name in columns(detailed)] for row in earlier]
+        if earlier is not None:
+            self._rows = [record.row(detailed) for record in earlier]
+        elif first_epoch > 0 and path.exists():
+            kept = [r for r in read_loss_csv(path) if int(r["epoch"]) < first_epoch]
+            self._rows = [[row.get(name, "") for name in columns(detailed)] for row in kept]
         self._write()
 
     def append(self, record: EpochRecord) -> None:

@@ -12,7 +12,7 @@ it is one function of this module.
       probe:NXdata                    intensity phase (mode[, scenario], y, x) float32
       scan:NXdata                     positions (N, 2) in Å, top-left corners of the windows
       loss:NXdata                     the columns of loss.csv over the epoch
-      instrument:NXinstrument         source, beam; probe/data and scan/positions are links
+      instrument:NXinstrument         beam, source; probe/data and scan/positions are links
       checkpoint:NXcollection         every saved array; obj and probe with the image axes last
       reconstruction:NXprocess        program version date
         parameters:NXnote             the parameters as JSON
@@ -69,8 +69,9 @@ class Content:
         The arrays `document` refers to.
     sample : dict
         ``name``, ``chemical_formula``, and ``thickness_A``, where known.
-    energy_eV, wavelength_A : float or None
-        Of the electrons.
+    energy_eV : float or None
+        Of the electrons; None if the beam is of another kind.
+    wavelength_A : float or None
     flip_y : bool
         Write the rows of object and probe from the last to the first, as PyPty does.
     """
@@ -156,6 +157,7 @@ def _write_state(group: h5py.Group, key: str, array: np.ndarray, flip_y: bool) -
     images = _images_last(key, array)
     dataset = nx.image_stack(group, key, images.shape, images.dtype)
     dataset.attrs["axes"] = [*axes, "y", "x"]
+    dataset.attrs["y_axis_direction"] = _direction(flip_y)
     for index in np.ndindex(images.shape[:-2]):
         dataset[index] = _rows(images[index], flip_y)
 
@@ -172,6 +174,10 @@ def _images_last(key: str, array: np.ndarray) -> np.ndarray:
 
 def _rows(image: np.ndarray, flip_y: bool) -> np.ndarray:
     return image[::-1] if flip_y else image
+
+
+def _direction(flip_y: bool) -> str:
+    return "up" if flip_y else "down"
 
 
 def _write_object(entry: h5py.Group, content: Content, state: h5py.Dataset) -> None:
@@ -215,7 +221,7 @@ def _write_image_axes(
     )
     nx.field(group, "y", _rows(y, content.flip_y), "angstrom")
     nx.field(group, "x", x, "angstrom")
-    group.attrs["y_axis_direction"] = "up" if content.flip_y else "down"
+    group.attrs["y_axis_direction"] = _direction(content.flip_y)
 
 
 def _write_scan(entry: h5py.Group, content: Content) -> None:
@@ -252,19 +258,16 @@ def _legal(name: str) -> str:
 
 def _write_instrument(entry: h5py.Group, content: Content, probe: h5py.Dataset) -> None:
     group = nx.group(entry, "instrument", "NXinstrument")
-    source = nx.group(group, "source", "NXsource")
-    source["probe"] = "electron"
+    beam = nx.group(group, "beam", "NXbeam")
     if content.energy_eV:
+        source = nx.group(group, "source", "NXsource")
+        source["probe"] = "electron"
         nx.field(source, "voltage", content.energy_eV, "V")
-        nx.field(_beam(group), "incident_energy", content.energy_eV, "eV")
+        nx.field(beam, "incident_energy", content.energy_eV, "eV")
     if content.wavelength_A:
-        nx.field(_beam(group), "incident_wavelength", content.wavelength_A, "angstrom")
+        nx.field(beam, "incident_wavelength", content.wavelength_A, "angstrom")
     nx.group(group, "probe", "NXcollection")["data"] = probe
     nx.group(group, "scan", "NXcollection")["positions"] = entry["scan/positions"]
-
-
-def _beam(instrument: h5py.Group) -> h5py.Group:
-    return instrument["beam"] if "beam" in instrument else nx.group(instrument, "beam", "NXbeam")
 
 
 def _write_reconstruction(entry: h5py.Group, content: Content) -> None:

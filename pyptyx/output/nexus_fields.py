@@ -23,7 +23,7 @@ def group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
 def plot(
     parent: h5py.Group, name: str, signal: str, auxiliary: Sequence[str], axes: Sequence[str]
 ) -> h5py.Group:
-    """A new NXdata group that says what to plot over which axes; ``"."`` is an axis without name."""
+    """A new NXdata group: what to plot over which axes; ``"."`` is an axis without a name."""
     new = group(parent, name, "NXdata")
     new.attrs["signal"] = signal
     if auxiliary:

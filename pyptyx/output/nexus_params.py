@@ -47,6 +47,8 @@ def write_parameters(process: h5py.Group, document: Document, arrays: Arrays) ->
         nx.write_array(stored, name, array)
     values = nx.group(process, "values", "NXcollection")
     for key, value in document.items():
+        if not key.isidentifier():
+            continue
         if isinstance(value, dict) and value.keys() == {"$array"}:
             values[key] = stored[value["$array"]]
         elif _hdf5_can_hold(value):

@@ -78,14 +78,15 @@ def save_params(path: PathLike, params: dict[str, Any], strip_dataset: bool = Tr
     text = json.dumps(document, indent=1, allow_nan=False)
     members: dict[str, Any] = {**arrays, _ID: document[_ID]}
     base.parent.mkdir(parents=True, exist_ok=True)
-    # Arrays first: a reader that meets the new document finds the arrays that belong to it.
-    _write(base.with_suffix(".npz"), lambda file: np.savez(file, **members))
-    _write(base.with_suffix(".json"), lambda file: file.write(text.encode()))
     portable = _without_scalars(content)
+    # The pickle first: it is complete by itself while the arrays and the document do not yet agree.
     _write(
         base.with_suffix(".pkl"),
         lambda file: pickle.dump(portable, file, protocol=_PICKLE_PROTOCOL),
     )
+    # Then the arrays: a reader that meets the new document finds those that belong to it.
+    _write(base.with_suffix(".npz"), lambda file: np.savez(file, **members))
+    _write(base.with_suffix(".json"), lambda file: file.write(text.encode()))
     return base.with_suffix(".json")
 
 

@@ -203,9 +203,9 @@ class _SavedImage:
 class NearField(_DataGrid):
     """Constants of the near-field detector on one device.
 
-    ``D = F⁻¹[H · F[W]]`` with ``H = exp(-iπ[(λ q² + 2 (q_y τ_y + q_x τ_x)) Δ_t + ½ C_s λ³ q⁴]) · M``,
-    τ the tilt inside the specimen.  A divergence α > 0 blurs the intensity, ``I ← Re F⁻¹[exp(-q²
-    (π α Δ_t)²) · F[I]]``, which keeps the counts.
+    ``D = F⁻¹[H · F[W]]`` with ``H = M · exp(-iπ[(λ q² + 2 (q_y τ_y + q_x τ_x)) Δ_t + ½ C_s λ³
+    q⁴])``, τ the tilt inside the specimen.  A divergence α > 0 blurs the intensity, ``I ← Re
+    F⁻¹[exp(-q² (π α Δ_t)²) · F[I]]``, which keeps the counts.
     """
 
     def __init__(

@@ -184,7 +184,7 @@ class ForwardModel:
     # -- once per batch ------------------------------------------------------------------------
 
     def forward(self, state: Tree, batch: Batch) -> tuple[Array, _Saved]:
-        """Intensities (B, ky, kx) on the data grid, in the detector's order, or signals (B, 1, Nd)."""
+        """Intensities (B, ky, kx) on the data grid, in detector order, or signals (B, 1, Nd)."""
         saved = _Saved(batch, background=state.get("background"))
         exit_wave = self._exit_wave(state, batch, saved)
         intensity, saved.detector = self._detector.forward(
@@ -200,14 +200,9 @@ class ForwardModel:
     def vjp(self, saved: _Saved, g: Array, acc: Tree) -> None:
         """Add the gradients for ``g = dL/dI``, overwritten, into `acc`; its keys are wanted."""
         spec, rows = self.spec, saved.batch.indices
-        if self._virtual is not None:
-            g = self._virtual.vjp(g)
-        g, g_background = self._detector.to_data_vjp(g, saved.background, "background" in acc)
-        if g_background is not None:
-            acc["background"] += g_background
         g_tilts = np.zeros((len(rows), 6)) if "tilts" in acc else None
         wants_inside = g_tilts is not None and spec.tilt.inside
-        wave, g_lens = self._detector.vjp(saved.detector, g, wants_inside)
+        wave, g_lens = self._detector_vjp(saved, g, acc, wants_inside)
         if saved.ramp is not None:
             wave, g_after = ramp_vjp(saved.ramp, wave, None if g_tilts is None else self._ramp)
             if g_tilts is not None:
@@ -232,6 +227,17 @@ class ForwardModel:
             acc["current"][rows] += grads["current"]
         if "aberrations" in grads:
             np.add.at(acc["aberrations"], saved.batch.aberration_row, grads["aberrations"])
+
+    def _detector_vjp(
+        self, saved: _Saved, g: Array, acc: Tree, wants_tilt: bool
+    ) -> tuple[Array, np.ndarray | None]:
+        """Gradients of the exit wave and of the tilt inside; that of the background into `acc`."""
+        if self._virtual is not None:
+            g = self._virtual.vjp(g)
+        g, g_background = self._detector.to_data_vjp(g, saved.background, "background" in acc)
+        if g_background is not None:
+            acc["background"] += g_background
+        return self._detector.vjp(saved.detector, g, wants_tilt)
 
     def _probe_vjp(self, saved: _Saved, wave: Array, acc: Tree) -> dict[str, np.ndarray]:
         """Add the probe's gradient into `acc`; return those of the per-pattern variables."""

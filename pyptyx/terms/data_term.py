@@ -135,6 +135,12 @@ class DataTerm:
         other.__dict__.update(self.__dict__, weight=float(weight), batches=list(batches))
         return other
 
+    def relocated(self, scan: ScanTable) -> DataTerm:
+        """The same term with other windows; constants are shared."""
+        other = object.__new__(DataTerm)
+        other.__dict__.update(self.__dict__, _scan=scan)
+        return other
+
     def __call__(self, x: Tree, g: Tree | None = None) -> float:
         """Value at `x`; gradients are added into `g` for the keys it has."""
         return self.evaluate(x, g).value

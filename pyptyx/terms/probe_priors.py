@@ -92,9 +92,7 @@ def window_weight(shape: tuple[int, int], inner: float, outer: float) -> np.ndar
     return 1 - np.outer(*edges)
 
 
-def scan_frequency_roughness(
-    probe: Array, mask: Array, backend: Backend
-) -> tuple[float, Gradient]:
+def scan_frequency_roughness(probe: Array, mask: Array, backend: Backend) -> tuple[float, Gradient]:
     """Roughness of the spectrum near multiples of the scan frequency, ``R = Σ (Λ ∇²|F p|)²``.
 
     A raster scan imprints its own frequencies on the probe; ∇² is the periodic 5-point Laplacian.

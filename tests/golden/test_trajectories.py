@@ -19,6 +19,7 @@ VARIANTS = {
     "C": {"hist_length": 1},
     "D": {"algorithm": "ml", "update_probe": 0},
     "E": {"algorithm": "lsq", "hist_length": 3, "wolfe_c2_constant": 0.5},
+    "F": {"atv_weight": 1.0},
 }
 
 

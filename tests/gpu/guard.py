@@ -67,8 +67,10 @@ def _guard(a):
     if isinstance(a, np.generic) and not isinstance(a, np.bool_):
         # CuPy returns 0-d device arrays from reductions.
         return np.asarray(a).view(GuardArray)
-    if isinstance(a, tuple | list):
-        return type(a)(_guard(x) for x in a)
+    if isinstance(a, tuple):  # named tuples of numpy.linalg become plain ones
+        return tuple(_guard(x) for x in a)
+    if isinstance(a, list):
+        return [_guard(x) for x in a]
     return a
 
 

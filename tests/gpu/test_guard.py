@@ -6,6 +6,7 @@ import pytest
 import pyptyx
 from pyptyx.backend import Backend
 from pyptyx.engine import setup
+from tests.golden import test_near_field_and_compressed as near_field_and_compressed
 from tests.golden.test_evaluation import CASES
 from tests.gpu.guard import GuardArray, GuardBackend, HostDeviceMix
 
@@ -31,14 +32,21 @@ COVERED = [
     "tilts mp2 tm4", "tilts dists edge", "bc mp2", "ab noshift", "sb mp2 mo2", "scenario",
     "single pos B1", "no shift",
 ]  # fmt: skip
+EVALUATIONS = {
+    **{case: CASES[case] for case in COVERED},
+    **near_field_and_compressed.CASES,
+    "nf divergence": near_field_and_compressed.near_field(alpha_near_field=1e-3),
+    "nf list, divergence": near_field_and_compressed.CASES["nf defocus list"]
+    | {"alpha_near_field": 1e-3},
+}
 
 
-@pytest.mark.parametrize("case", COVERED)
+@pytest.mark.parametrize("case", EVALUATIONS)
 def test_evaluation(case, on_device):
-    got = pyptyx.loss_and_gradient(CASES[case])
+    got = pyptyx.loss_and_gradient(EVALUATIONS[case])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "make_backends", lambda devices, prefer: [Backend()])
-        expected = pyptyx.loss_and_gradient(CASES[case])
+        expected = pyptyx.loss_and_gradient(EVALUATIONS[case])
     assert got[0] == pytest.approx(expected[0], rel=1e-13)
     for key, value in expected[2].items():
         assert type(got[2][key]) is np.ndarray
@@ -67,4 +75,18 @@ def test_run(extra, on_device, tmp_path):
     }
     result = pyptyx.run(params)
     assert type(result.object) is np.ndarray
+    assert result.final_loss < result.losses[0].loss
+
+
+@pytest.mark.parametrize("case", ["nf tilts tm3 mp2", "poisson"])
+def test_run_of_near_field_and_virtual_detectors(case, on_device):
+    params = near_field_and_compressed.CASES[case] | {
+        "object_band_limit": "whole",
+        "default_dtype": "single",
+        "epoch_max": 3,
+        "output_folder": None,
+        "print_flag": 0,
+    }
+    result = pyptyx.run(params)
+    assert type(result.probe) is np.ndarray
     assert result.final_loss < result.losses[0].loss

@@ -83,7 +83,7 @@ def data_term(spec, x, rng, *, loss="lsq_sqrt", weight=0.7, batch=2, executor=No
     """The data term over data of the model's magnitude with noise and some zeros."""
     scan = scan_for(spec, x, rng)
     batches = np.array_split(np.arange(MEASUREMENTS), -(-MEASUREMENTS // batch))
-    shape = (MEASUREMENTS, *spec.geometry.data_shape(spec.grid.shape))
+    shape = (MEASUREMENTS, *spec.data_shape)
     factors = rng.exponential(1.0, shape) * (rng.random(shape) > 0.1)
     data = np.zeros(shape)
 

@@ -62,6 +62,8 @@ def test_inputs_are_left_alone(name, counts):
         ("ml", [0.0, 0.0], [-9.0, 0.0]),
         ("lsq", [81.0, 0.0], [-18.0, 0.0]),
         ("lsq_sqrt_2", [4.5, 0.0], [-1.0, 1.0]),
+        ("gauss_compressed", [9.0, 0.0], [-3.0, 0.0]),
+        ("poisson_compressed", [1.0, 1.0], [-9.0, 0.0]),
     ],
 )
 def test_zero_intensity(name, value, derivative):

@@ -297,6 +297,8 @@ TABLES = [
          ("6 rows", "got 5", "one for all")),
     Case("too few positions for a file", run(dataset=WITHOUT, data_path=npy(counts()),
          positions=positions()[:5]), ShapeError, "positions", ("6 rows", "got 5", "one for all")),
+    Case("window of another shape", run(window=np.ones((5, 4)), window_weight=1.0), ShapeError,
+         "window", ("(5, 4)", "the shape of the probe")),
     Case("positions in space", run(positions=np.ones((N, 3))), ParamError, "positions",
          ("(n, 2)", "(6, 3)")),
     Case("a position that is not a number",
@@ -473,12 +475,8 @@ PARAM_FILES = [
 ]  # fmt: skip
 
 NOT_YET = [
-    Case("near field", run(recon_type="near_field"), ParamError, "recon_type",
-         ("'near_field'", "not compute yet")),
     Case("half precision", run(default_dtype="half"), ParamError, "default_dtype",
          ("'half'", "not compute yet")),
-    Case("total variation", run(atv_weight=1e-3), ParamError, "atv_weight",
-         ("0.001", "not compute it yet")),
 ]  # fmt: skip
 """A case leaves this list when its feature arrives."""
 

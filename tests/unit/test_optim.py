@@ -605,7 +605,7 @@ def test_operator_is_symmetric_and_positive(fitted):
     def keep(a):
         return np.fft.ifft2(mask * np.fft.fft2(a))
 
-    operator = preconditioner.make_operator(curvatures, 2.0, {"probe": keep})
+    operator = preconditioner.InverseDiagonal(curvatures, 2.0, {"probe": keep})
     rng = np.random.default_rng(7)
 
     def random_tree():
@@ -620,11 +620,11 @@ def test_operator_is_symmetric_and_positive(fitted):
 
 @pytest.mark.parametrize(("loss", "factor"), [("lsq_sqrt", 1.0), ("ml", 2.0), ("lsq_sqrt_2", 2.0)])
 def test_loss_factor(loss, factor):
-    assert preconditioner.loss_factor(loss, {}, Backend()) == factor
+    assert preconditioner.loss_factor(loss, {}, None, Backend()) == factor
 
 
 def test_loss_factor_of_the_intensity_loss_is_a_mean_intensity(fitted):
     spec = fitted[-1]
     flat = {"probe": np.zeros((1, 2, *spec.grid.shape), complex)}
     flat["probe"][..., 0, 0] = 3.0  # a point: |F p|² = 9 everywhere
-    assert preconditioner.loss_factor("lsq", flat, Backend()) == pytest.approx(36.0)
+    assert preconditioner.loss_factor("lsq", flat, spec, Backend()) == pytest.approx(36.0)

@@ -67,7 +67,7 @@ def pattern_sums(a: Array) -> Array:
 
 
 def squared_norms(a: Array) -> Array:
-    """``Σ a²`` over (ny, nx) per pattern; within a row in the working precision, then in float64."""
+    """``Σ a²`` over (ny, nx) per pattern; along rows in the working precision, then in float64."""
     return np.einsum("bij,bij->bi", a, a).sum(axis=-1, dtype=np.float64)
 
 

@@ -1,0 +1,250 @@
+"""Search and local maximisation of the profile likelihood over the optics of a scan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import chi2
+
+from pyptyx.backend import available_cores
+from pyptyx.methods.varpro import Profile, Samples
+from pyptyx.physics.optics import krivanek_order
+
+COMPLETE_ORDERS = (3, 7, 12, 18, 25)
+"""Numbers of coefficients that end an order."""
+
+WIDENING = (0.6, 1.0, 1.5)
+"""Largest frequency, in aperture radii, of the search and of the refinements after it."""
+
+_SEARCH_BINS, _SEARCH_FREQUENCIES = 400, 300
+_SEARCH_SMEAR, _SMEAR = 0.5, 0.15
+"""Largest phase, in turns, that a bin may average over in the search and in a refinement."""
+
+_ROTATION_STEP = math.radians(10)
+_ROTATION_SCALE = 0.2
+_LARGEST_SHIFT = 0.4
+"""Shift of an image, as part of the smaller side of the scan, up to which defocus is searched."""
+
+_CANDIDATES = 4
+_SIGNIFICANT = 0.999
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Aberrations and orientation of a scan.
+
+    Attributes
+    ----------
+    coefficients_A : ndarray (J,)
+        Krivanek coefficients in Å, in the frame of the (transposed) detector.
+    rotation_rad : float
+        Scan rotation.
+    transposed : bool
+        The detector axes are exchanged first.
+    gain : float
+        Log-likelihood over that of an empty specimen.
+    """
+
+    coefficients_A: np.ndarray
+    rotation_rad: float
+    transposed: bool
+    gain: float = -math.inf
+
+    @property
+    def opposite(self) -> Optics:
+        """The optics that explain the data as well with reversed contrast."""
+        return replace(
+            self,
+            coefficients_A=-self.coefficients_A,
+            rotation_rad=half_turn(self.rotation_rad + math.pi),
+        )
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Part of the variance of the images explained over the grid of the search.
+
+    Attributes
+    ----------
+    rotation_rad : ndarray (A,)
+    defocus_A : ndarray (C,)
+    explained : dict
+        By handedness (``transposed``): ndarray (A, C).
+    """
+
+    rotation_rad: np.ndarray
+    defocus_A: np.ndarray
+    explained: dict[bool, np.ndarray] = field(default_factory=dict)
+
+
+def half_turn(angle_rad: float) -> float:
+    """The angle in (-π, π]."""
+    return -((math.pi - angle_rad) % (2 * math.pi) - math.pi)
+
+
+def seen_by(data: Samples, transposed: bool) -> Samples:
+    """The samples in the frame of the detector or of the transposed one."""
+    return data.transposed() if transposed else data
+
+
+def search(
+    data: Samples, handedness: Sequence[bool], largest_defocus_A: float | None
+) -> tuple[list[Optics], Landscape]:
+    """The best places of a grid over defocus, rotation and handedness, refined.
+
+    Parameters
+    ----------
+    data : Samples
+    handedness : sequence of bool
+        Values of ``transposed`` to try.
+    largest_defocus_A : float or None
+        End of the search in both directions; by default where images move by 0.4 of the scan.
+
+    Returns
+    -------
+    list of Optics
+        At most two per handedness, with three coefficients.
+    Landscape
+    """
+    coarse = _coarse(data)
+    q_max = float(np.hypot(*coarse.q_A.T).max())
+    step = 0.4 / (data.semiangle_rad * q_max)
+    if largest_defocus_A is None:
+        field_A = min(data.scan_size) * data.step_A
+        largest_defocus_A = min(
+            _LARGEST_SHIFT * field_A / data.semiangle_rad,
+            _SEARCH_SMEAR / (data.wavelength_A * coarse.soft_edge_A * q_max),
+        )
+    count = max(1, math.ceil(largest_defocus_A / step))
+    # Half a turn is enough: the other half has the same values with the signs of χ reversed.
+    grid = Landscape(np.arange(-math.pi / 2, math.pi / 2 - 1e-9, _ROTATION_STEP),
+                     step * np.arange(-count, count + 1))  # fmt: skip
+    found = []
+    for transposed in handedness:
+        seen = seen_by(coarse, transposed)
+        values = _scan(seen, grid)
+        grid.explained[transposed] = values / seen.energy
+        places = [
+            Optics(np.array([grid.defocus_A[c], 0.0, 0.0]), float(grid.rotation_rad[a]), transposed)
+            for a, c in _peaks(values)
+        ]
+        refined = sorted((maximise(Profile(seen, 3), p) for p in places), key=lambda o: -o.gain)
+        found += refined[:2]
+    return found, grid
+
+
+def widen(data: Samples, start: Optics, *, fit_rotation: bool = True) -> Optics:
+    """Refine three coefficients with more and more frequencies."""
+    best = replace(start, coefficients_A=np.resize(start.coefficients_A[:3], 3))
+    data = seen_by(thinned(data, best), best.transposed)
+    size = np.hypot(*data.q_A.T) * data.wavelength_A / data.semiangle_rad
+    for edge in WIDENING:
+        part = data.columns(size <= edge)
+        if len(part.q_A):
+            best = maximise(Profile(part, 3), best, fit_rotation=fit_rotation)
+    return best
+
+
+def extend(data: Samples, start: Optics, most: int, *, fit_rotation: bool = True) -> Optics:
+    """Add coefficients order by order, as long as the likelihood rises by more than chance."""
+    seen = seen_by(data, start.transposed)
+    first = len(start.coefficients_A)
+    best = maximise(Profile(seen, first), start, fit_rotation=fit_rotation)
+    for num in (n for n in COMPLETE_ORDERS if first < n <= most):
+        extended = np.pad(best.coefficients_A, (0, num - len(best.coefficients_A)))
+        trial = maximise(
+            Profile(seen, num),
+            replace(best, coefficients_A=extended),
+            fit_rotation=fit_rotation,
+        )
+        dispersion = (seen.energy - trial.gain) / seen.freedom
+        threshold = chi2.ppf(_SIGNIFICANT, num - len(best.coefficients_A))
+        if 2 * (trial.gain - best.gain) / dispersion < threshold:
+            break
+        best = trial
+    return best
+
+
+def maximise(profile: Profile, start: Optics, *, fit_rotation: bool = True) -> Optics:
+    """The maximum of the likelihood next to a start, by quasi-Newton steps."""
+    s = profile.samples
+    scales = np.append(tolerances_A(profile.num, s.wavelength_A, s.semiangle_rad), _ROTATION_SCALE)
+    if not fit_rotation:
+        scales[-1] = 0.0
+    origin = np.append(start.coefficients_A, start.rotation_rad)
+
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        p = origin + scales * x
+        gain = profile.gain(p[:-1], float(p[-1]))
+        slope = np.append(gain.by_coefficient, gain.by_rotation) * scales
+        return -gain.value / s.energy, -slope / s.energy
+
+    found = minimize(
+        loss, np.zeros(len(origin)), jac=True, method="L-BFGS-B",
+        options={"maxiter": 60, "ftol": 1e-8, "gtol": 1e-6},
+    )  # fmt: skip
+    p = origin + scales * found.x
+    return replace(
+        start,
+        coefficients_A=p[:-1],
+        rotation_rad=half_turn(float(p[-1])),
+        gain=-float(found.fun) * s.energy,
+    )
+
+
+def tolerances_A(num: int, wavelength_A: float, semiangle_rad: float) -> np.ndarray:
+    """Coefficients that turn χ by a quarter of π at the rim, ``(n + 1) λ / (8 α^(n+1))``, in Å."""
+    orders = np.array([n for n, _, _ in krivanek_order(num)])
+    return (orders + 1) * wavelength_A / (8 * semiangle_rad ** (orders + 1))
+
+
+def thinned(data: Samples, optics: Optics) -> Samples:
+    """Fewer and larger bins, if the optics allow."""
+    radius_A = data.semiangle_rad / data.wavelength_A
+    width = radius_A / math.sqrt(_SEARCH_BINS / math.pi)
+    q_max = float(np.hypot(*data.q_A.T).max())
+    defocus = float(np.abs(optics.coefficients_A[:3]).sum())
+    fine = data.wavelength_A * width * defocus * q_max < _SMEAR
+    return data.merged(width) if fine and len(data.k_A) > _SEARCH_BINS else data
+
+
+def _coarse(data: Samples) -> Samples:
+    """Few bins and the strongest low frequencies."""
+    radius_A = data.semiangle_rad / data.wavelength_A
+    low = data.columns(np.hypot(*data.q_A.T) <= WIDENING[0] * radius_A)
+    power = data.weight @ np.abs(low.spectra) ** 2
+    strongest = np.sort(np.argsort(power)[-_SEARCH_FREQUENCIES:])
+    low = low.columns(strongest)
+    if len(low.k_A) <= _SEARCH_BINS:
+        return low
+    return low.merged(radius_A / math.sqrt(_SEARCH_BINS / math.pi))
+
+
+def _scan(data: Samples, grid: Landscape) -> np.ndarray:
+    """Likelihood over the grid, ``(A, C)``; rotations are shared out to threads."""
+    profile = Profile(data, 1, workers=1)
+
+    def row(rotation: float) -> list[float]:
+        return [profile.value([c], rotation) for c in grid.defocus_A]
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return np.array(list(pool.map(row, grid.rotation_rad.tolist())))
+
+
+def _peaks(values: np.ndarray) -> list[tuple[int, int]]:
+    """Indices of the highest values that are no neighbours; half a turn reverses the defocus."""
+    left, peaks = values.copy(), []
+    angles, defoci = values.shape
+    for _ in range(_CANDIDATES):
+        a, c = (int(i) for i in np.unravel_index(np.argmax(left), left.shape))
+        peaks.append((a, c))
+        for da in (-1, 0, 1):
+            around = (a + da) % angles
+            middle = c if around == a + da else defoci - 1 - c
+            left[around, max(0, middle - 1) : middle + 2] = -np.inf
+    return peaks
