@@ -103,12 +103,16 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _word(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """The measurements as text, one row per case."""
     head = f"{'case':<17}{'n':>5}{'S':>4}{'P':>4}{'shift':>7}"
     head += f"{'us/pattern':>13}{'spread':>9}{'wall':>10}{'2 FFTs':>10}{'ratio':>8}"
     rows = [
-        f"{r['case']:<17}{r['n']:>5}{r['slices']:>4}{r['modes']:>4}{'yes' if r['shift'] else 'no':>7}"
+        f"{r['case']:<17}{r['n']:>5}{r['slices']:>4}{r['modes']:>4}{_word(r['shift']):>7}"
         f"{r['us_per_pattern']:>13.1f}{r['spread_percent']:>8.0f}%{r['wall_us_per_pattern']:>10.1f}"
         f"{r['fft_us_per_pattern']:>10.1f}{r['ratio_to_fft']:>8.2f}"
         for r in lines

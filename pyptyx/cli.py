@@ -182,7 +182,6 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from pyptyx.engine.availability import available
     from pyptyx.engine.describe import describe
     from pyptyx.engine.experiment import append_exp_params
     from pyptyx.params import resolve
@@ -203,7 +202,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     try:
-        resolve(params, need=need, checks=(available,))
+        resolve(params, need=need)
     except ProblemError as error:
         problems.update(dict.fromkeys(error.problems))
     if problems:

@@ -69,9 +69,10 @@ def _optics_rows(params: Mapping[str, Any], grid: Grid) -> list[tuple[str, str]]
     ]
     if params["recon_type"] == "near_field":
         defocus = np.ravel(params["defocus_array"])
-        number = 1 / (grid.wavelength_A * np.abs(defocus).max() * max(rez_y, rez_x) ** 2 + 1e-300)
         rows.append(("distance to the image", f"{_span(defocus)} Å"))
-        rows.append(("Fresnel number of the window", f"{number:.3g}"))
+        if defocus.any():
+            spread = grid.wavelength_A * np.abs(defocus).max() * max(rez_y, rez_x) ** 2
+            rows.append(("Fresnel number of the window", f"{1 / spread:.3g}"))
         return rows
     text = f"{rez_y:.5f} x {rez_x:.5f} 1/Å = {rez_y * mrad:.4f} x {rez_x * mrad:.4f} mrad"
     rows.append(("detector pixel (y, x)", text))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.engine.availability import available
 from pyptyx.engine.callbacks import Callback
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import UPDATE_KEYS
@@ -77,7 +76,7 @@ class LiveEdit(Callback):
         """Raise unless the run can go on with these changes."""
         problem = self._problem
         assert problem is not None
-        resolve({**problem.params, **changed}, need=(), checks=(available,))
+        resolve({**problem.params, **changed}, need=())
         missing = list(_not_in_model(problem, changed))
         if missing:
             raise ParamError(missing)

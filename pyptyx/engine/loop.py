@@ -123,9 +123,9 @@ class _Run:
 
     def epoch(self, epoch: int, values: Mapping[str, Any]) -> State:
         """One epoch with its parameters; after a failure everything is as it was before."""
-        before = self._snapshot(epoch)
         wanted = active_variables(self._problem, values)
         frozen, messages = self._rescue.frozen(epoch, wanted)
+        before = self._snapshot(epoch)
         values = {**values, **{UPDATE_KEYS[name]: False for name in frozen}}
         try:
             with self._problem.backend.context():

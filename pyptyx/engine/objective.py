@@ -153,9 +153,7 @@ class Objective:
         With `known`, the state of such an operator, nothing is estimated.
         """
         if known is not None:
-            return preconditioner.InverseDiagonal(
-                known["diagonal"], known["factor"], self._soft
-            )
+            return preconditioner.InverseDiagonal(known["diagonal"], known["factor"], self._soft)
         p = self._problem
         sequence = np.concatenate(self.data.batches)
         diagonal = preconditioner.curvatures(self._model, p.spec, p.scan, sequence, p.backend)
@@ -164,9 +162,7 @@ class Objective:
                 diagonal[name] = preconditioner.measured_rows(
                     self.data, self._model, name, diagonal[name]
                 )
-        loss = preconditioner.loss_factor(
-            p.params["algorithm"], self._model, p.spec, p.backend
-        )
+        loss = preconditioner.loss_factor(p.params["algorithm"], self._model, p.spec, p.backend)
         factor = loss * (self.data.weight or 1.0)
         for name, coordinate in self.coordinates.items():
             if coordinate.kind == "phase":

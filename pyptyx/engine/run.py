@@ -20,6 +20,7 @@ from pyptyx.engine.loop import State, iterate, public_arrays
 from pyptyx.engine.objective import Objective
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.setup import EVALUATION_NEEDS, SIMULATION_NEEDS, build
+from pyptyx.engine.simulation import Simulator, predicted
 from pyptyx.engine.variables import PUBLIC_NAMES, to_public
 from pyptyx.files import make_folder
 from pyptyx.output.losslog import EpochRecord
@@ -138,6 +139,8 @@ def run(
                 chain.append(LossLogger(folder / "loss.csv"))
             # The state is written last: whatever belongs to its epochs is there by then.
             chain += [Saver(folder, begin.in_place), live]
+        if problem.params["data_simulation_flag"]:
+            chain.append(Simulator())
         chain += callbacks
         return _drive(problem, folder, chain, live, progress)
 
@@ -248,10 +251,4 @@ def simulate(params: Mapping[str, Any], exit_waves: bool = False) -> np.ndarray:
         ``masks``; or exit waves (N, ny, nx, Mp, Mo).
     """
     with build(params, need=SIMULATION_NEEDS) as problem:
-        values = evaluate(problem.params, int(problem.params["epoch_prev"]))
-        images = problem.data_term_at(values).simulate(problem.x, exit_waves)
-    if exit_waves:
-        return np.ascontiguousarray(images.transpose(0, 3, 4, 1, 2))
-    if problem.spec.masks is not None:
-        return images[:, 0]
-    return problem.spec.geometry.to_public(images)
+        return predicted(problem, int(problem.params["epoch_prev"]), exit_waves)

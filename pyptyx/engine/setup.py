@@ -13,7 +13,6 @@ import numpy as np
 from pyptyx.backend import make_backends
 from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching, start
-from pyptyx.engine.availability import available
 from pyptyx.engine.feeding import has_data, make_feed, open_plates, plate_reader
 from pyptyx.engine.masks import mask_problems, model_masks
 from pyptyx.engine.patterns import open_patterns
@@ -59,7 +58,7 @@ def build(
     ParamError, ShapeError, DataError
         If anything does not fit.
     """
-    resolved = resolve(params, need=need, checks=(available,))
+    resolved = resolve(params, need=need)
     source = open_patterns(resolved) if has_data(resolved) else None
     resources: list[Any] = [source] if source is not None else []
     try:
@@ -155,7 +154,7 @@ def _variables(
 ) -> Tree:
     """Start values, inside layout, on the host; only what enters the model."""
     complex_type = np.dtype(
-        np.complex64 if resolved["default_dtype"] == "single" else np.complex128
+        np.complex128 if resolved["default_dtype"] == "double" else np.complex64
     )
     real_type = np.empty(0, complex_type).real.dtype
     x: Tree = {"positions": positions}

@@ -27,14 +27,17 @@ def predicted(problem: Reconstruction, epoch: int, exit_waves: bool) -> np.ndarr
     Returns
     -------
     ndarray
-        Patterns (N, ky, kx) on the grid of the prepared data with the background, far field with
-        zero frequency at index N//2; or exit waves (N, ny, nx, Mp, Mo).
+        Patterns (N, ky, kx), zero frequency at index N//2 (far field), on the grid of the prepared
+        data (after up-sampling and cropping, with the background); signals (N, Nd) if there are
+        ``masks``; or exit waves (N, ny, nx, Mp, Mo).
     """
     values = evaluate(problem.params, epoch)
     images = problem.data_term_at(values).simulate(problem.x, exit_waves)
     if exit_waves:
         return np.ascontiguousarray(images.transpose(0, 3, 4, 1, 2))
-    return images if problem.spec.near_field else np.fft.fftshift(images, axes=(-2, -1))
+    if problem.spec.masks is not None:
+        return images[:, 0]
+    return problem.spec.geometry.to_public(images)
 
 
 class Simulator(Callback):

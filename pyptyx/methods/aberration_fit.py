@@ -28,7 +28,7 @@ from pyptyx.errors import ParamError, Problem
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.methods.optics_search import (
     COMPLETE_ORDERS,
-    WIDENING,
+    FINAL_EDGE,
     Landscape,
     Optics,
     extend,
@@ -151,7 +151,7 @@ def fit_aberrations(
     options = options or FitOptions()
     _check(options, start, fit_rotation)
     radius_A = bright.semiangle_rad / bright.wavelength_A
-    data = sample(bright, (_LOW * radius_A, WIDENING[-1] * radius_A), options.frequencies)
+    data = sample(bright, (_LOW * radius_A, FINAL_EDGE * radius_A), options.frequencies)
     if start is None:
         both = (False, True) if options.transposed is None else (options.transposed,)
         found, landscape = search(data, both, options.largest_defocus_A)
@@ -219,26 +219,32 @@ def _phase(seen: Samples, optics: Optics, dispersion: float) -> np.ndarray:
 def _errors(seen: Samples, best: Optics, dispersion: float, fit_rotation: bool) -> np.ndarray:
     """Standard deviations of coefficients and rotation.
 
-    The curvature of the likelihood is trusted only as far as fits to the two colours of a
-    checkerboard of detector pixels agree.
+    The curvature of the likelihood is trusted only as far as fits to halves of the data agree:
+    both colours of a checkerboard of detector pixels, and every other frequency.
     """
     profile = Profile(seen, len(best.coefficients_A))
     curvature, scatter = profile.information(best.coefficients_A, best.rotation_rad, dispersion)
+    sigma = np.zeros(len(curvature))
     free = slice(None) if fit_rotation else slice(0, -1)
     inverse = np.linalg.pinv(curvature[free, free], hermitian=True)
-    sigma = np.zeros(len(curvature))
-    variance = np.diag(inverse @ scatter[free, free] @ inverse)
+    variance = np.einsum("ij,jk,ki->i", inverse, scatter[free, free], inverse)
     sigma[free] = np.sqrt(dispersion * np.maximum(variance, 0))
-    colour = np.rint(seen.k_A / seen.soft_edge_A).sum(axis=1).astype(int) % 2
-    halves = [
-        maximise(Profile(seen.rows(colour == c), profile.num), best, fit_rotation=fit_rotation)
-        for c in (0, 1)
-    ]
-    differences = np.append(
-        halves[0].coefficients_A - halves[1].coefficients_A,
-        math.remainder(halves[0].rotation_rad - halves[1].rotation_rad, 2 * math.pi),
-    )
-    # Half of the data has twice the variance, a difference of two halves four times.
     known = sigma > 0
-    ratio = np.sqrt(np.mean((differences[known] / (2 * sigma[known])) ** 2)) if known.any() else 1
-    return sigma * max(1.0, float(ratio))
+    if not known.any():
+        return sigma
+    colour = np.rint(seen.k_A / seen.soft_edge_A).sum(axis=1).astype(int) % 2
+    number = np.arange(len(seen.q_A)) % 2
+    splits = (
+        [seen.rows(colour == c) for c in (0, 1)],
+        [seen.columns(number == c) for c in (0, 1)],
+    )
+    ratios = [1.0]
+    for halves in splits:
+        a, b = (
+            maximise(Profile(half, profile.num), best, fit_rotation=fit_rotation) for half in halves
+        )
+        turn = math.remainder(a.rotation_rad - b.rotation_rad, 2 * math.pi)
+        difference = np.append(a.coefficients_A - b.coefficients_A, turn)
+        # Half of the data has twice the variance, a difference of two halves four times.
+        ratios.append(np.sqrt(np.mean((difference[known] / (2 * sigma[known])) ** 2)))
+    return sigma * max(ratios)

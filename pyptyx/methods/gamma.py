@@ -154,7 +154,7 @@ class Overlaps:
         The aperture and its aberrations.
     relative : bool
         Divide by ``a(k)²``, as images divided by their mean need it.  For pixels that the model
-        has outside the rim ``a(k)`` is taken as 1/2.
+        has outside the rim ``a(k)`` is taken as 0.3.
     dtype : dtype
         Complex type of the results.
     """
@@ -179,7 +179,7 @@ class Overlaps:
         cross, k2 = 2 * k_A @ self._q.T, (k_A**2).sum(axis=1)[:, None]
         own = self.pupil.amplitude(k2).astype(self._real)
         if self._relative:
-            own = 1 / np.maximum(own, 0.5)
+            own = 1 / np.maximum(own, 0.3)
         plus = self._wave(taylor * self._parity, k2 - cross + self._q2, own, -1.0)
         minus = self._wave(taylor, k2 + cross + self._q2, own, +1.0)
         return plus, minus

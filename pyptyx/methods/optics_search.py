@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import chi2
 
 from pyptyx.backend import available_cores
 from pyptyx.methods.varpro import Profile, Samples
@@ -18,7 +17,7 @@ from pyptyx.physics.optics import krivanek_order
 COMPLETE_ORDERS = (3, 7, 12, 18, 25)
 """Numbers of coefficients that end an order."""
 
-WIDENING = (0.6, 1.0, 1.5)
+SEARCH_EDGE, REFINE_EDGE, FINAL_EDGE = 0.6, 1.0, 1.5
 """Largest frequency, in aperture radii, of the search and of the refinements after it."""
 
 _SEARCH_BINS, _SEARCH_FREQUENCIES = 400, 300
@@ -31,7 +30,6 @@ _LARGEST_SHIFT = 0.4
 """Shift of an image, as part of the smaller side of the scan, up to which defocus is searched."""
 
 _CANDIDATES = 4
-_SIGNIFICANT = 0.999
 
 
 @dataclass(frozen=True)
@@ -143,10 +141,8 @@ def widen(data: Samples, start: Optics, *, fit_rotation: bool = True) -> Optics:
     best = replace(start, coefficients_A=np.resize(start.coefficients_A[:3], 3))
     data = seen_by(thinned(data, best), best.transposed)
     size = np.hypot(*data.q_A.T) * data.wavelength_A / data.semiangle_rad
-    for edge in WIDENING:
-        part = data.columns(size <= edge)
-        if len(part.q_A):
-            best = maximise(Profile(part, 3), best, fit_rotation=fit_rotation)
+    for edge in (SEARCH_EDGE, REFINE_EDGE):
+        best = maximise(Profile(data.columns(size <= edge), 3), best, fit_rotation=fit_rotation)
     return best
 
 
@@ -163,8 +159,9 @@ def extend(data: Samples, start: Optics, most: int, *, fit_rotation: bool = True
             fit_rotation=fit_rotation,
         )
         dispersion = (seen.energy - trial.gain) / seen.freedom
-        threshold = chi2.ppf(_SIGNIFICANT, num - len(best.coefficients_A))
-        if 2 * (trial.gain - best.gain) / dispersion < threshold:
+        # Bayesian information criterion: Schwarz, Ann. Statist. 6 (1978) 461-464.
+        price = (num - len(best.coefficients_A)) * math.log(2 * seen.freedom)
+        if 2 * (trial.gain - best.gain) / dispersion < price:
             break
         best = trial
     return best
@@ -216,7 +213,7 @@ def thinned(data: Samples, optics: Optics) -> Samples:
 def _coarse(data: Samples) -> Samples:
     """Few bins and the strongest low frequencies."""
     radius_A = data.semiangle_rad / data.wavelength_A
-    low = data.columns(np.hypot(*data.q_A.T) <= WIDENING[0] * radius_A)
+    low = data.columns(np.hypot(*data.q_A.T) <= SEARCH_EDGE * radius_A)
     power = data.weight @ np.abs(low.spectra) ** 2
     strongest = np.sort(np.argsort(power)[-_SEARCH_FREQUENCIES:])
     low = low.columns(strongest)

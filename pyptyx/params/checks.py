@@ -202,12 +202,22 @@ def wavelength_given(p: Params) -> Problems:
 
 Check = Callable[[Params], Problems]
 
+
+def simulation_has_a_file(params: Params) -> Problems:
+    """PyPty's manual calls ``data_simulation_flag`` a switch; it is the file to write."""
+    if params.get("data_simulation_flag") is True:
+        yield Problem(
+            "data_simulation_flag", "the name of a .npy file", "True", "Name the file to write."
+        )
+
+
 RUN_CHECKS: tuple[Check, ...] = (
     rows_agree,
     slices_agree,
     markers_exist,
     companions_given,
     numbers_agree,
+    simulation_has_a_file,
 )
 EXPERIMENT_CHECKS: tuple[Check, ...] = (calibration_given, scan_given)
 REQUIREMENTS: tuple[tuple[str, Check], ...] = (

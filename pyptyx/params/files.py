@@ -12,7 +12,8 @@ import os
 import pickle
 import uuid
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,14 +80,17 @@ def save_params(path: PathLike, params: dict[str, Any], strip_dataset: bool = Tr
     members: dict[str, Any] = {**arrays, _ID: document[_ID]}
     base.parent.mkdir(parents=True, exist_ok=True)
     portable = _without_scalars(content)
-    # The pickle first: it is complete by itself while the arrays and the document do not yet agree.
-    _write(
-        base.with_suffix(".pkl"),
-        lambda file: pickle.dump(portable, file, protocol=_PICKLE_PROTOCOL),
-    )
-    # Then the arrays: a reader that meets the new document finds those that belong to it.
-    _write(base.with_suffix(".npz"), lambda file: np.savez(file, **members))
-    _write(base.with_suffix(".json"), lambda file: file.write(text.encode()))
+    # All are written before the first takes its place, in the reverse order of these lines: the
+    # pickle, which is complete by itself while the others do not yet agree, then the arrays, so
+    # that a reader who meets the new document finds those that belong to it.
+    with (
+        _writing(base.with_suffix(".json")) as document_file,
+        _writing(base.with_suffix(".npz")) as arrays_file,
+        _writing(base.with_suffix(".pkl")) as pickle_file,
+    ):
+        document_file.write(text.encode())
+        np.savez(arrays_file, **members)
+        pickle.dump(portable, pickle_file, protocol=_PICKLE_PROTOCOL)
     return base.with_suffix(".json")
 
 
@@ -268,9 +272,11 @@ def _epochs(params: dict[str, Any]) -> int:
     return int(RUN["epoch_max"].kind.convert(epoch_max)) + 1
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place when it is complete."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        write(file)
+        yield file
 
 
 def _without_scalars(value: Any) -> Any:

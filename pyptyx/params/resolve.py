@@ -39,7 +39,6 @@ def resolve(
     experiment: Mapping[str, Any] | None = None,
     *,
     need: Iterable[str] = NEED,
-    checks: Iterable[Check] = (),
 ) -> dict[str, Any]:
     """Complete and check the parameters of a run.
 
@@ -51,8 +50,6 @@ def resolve(
         Keys that win over those of `params`.
     need : iterable of {"data", "output_folder", "acc_voltage"}
         What must be given; `loss_and_gradient` for example needs no output folder.
-    checks : iterable of callable
-        Further checks, see `pyptyx.params.checks`; their problems are reported with the others.
 
     Returns
     -------
@@ -69,7 +66,7 @@ def resolve(
     given |= _canonical(experiment or {}, RUN_ALIASES, problems)
     resolved, wrong = _converted(given, ACCEPTED_IN_RUN, problems)
     _complete(resolved, wrong, RUN)
-    every = (*RUN_CHECKS, schedules_hold, *checks, *_requirements(need))
+    every = (*RUN_CHECKS, schedules_hold, *_requirements(need))
     _cross_check(resolved, wrong, every, problems)
     return resolved
 

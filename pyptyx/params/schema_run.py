@@ -92,8 +92,9 @@ SAVING = table(
         bounds=Bounds.parse("[0, 4]")),
     Row("strip_dataset_from_params", True, BOOL, "Leave `dataset` out of the saved parameters."),
     Row("data_simulation_flag", False, either(BOOL, PATH),
-        "File that receives the simulated patterns; False does not simulate.", schedulable=True),
-    Row("data_simulation_exitwave", False, BOOL, "Simulate exit waves instead of patterns.",
+        "File (.npy) that receives the patterns the final state predicts; False writes none.",
+        schedulable=True),
+    Row("data_simulation_exitwave", False, BOOL, "Predict exit waves instead of patterns.",
         schedulable=True),
 )  # fmt: skip
 
@@ -249,7 +250,7 @@ MEMORY = table(
         "Workers: all devices, how many, or a list of device numbers.", choices=("auto",),
         bounds=NON_NEGATIVE),
     Row("executor", "threads", TEXT, "How batches are distributed.", choices=("threads", "serial")),
-    Row("default_dtype", "single", TEXT, "Precision of the computation.",
+    Row("default_dtype", "single", TEXT, "Precision of the computation; half means single.",
         choices=("single", "double", "half")),
     Row("load_one_by_one", True, BOOL,
         "Keep the data on the host and stream batches to the device."),

@@ -189,7 +189,7 @@ class DataTerm:
         ) -> tuple[list[Tree], np.ndarray]:
             model = self._models[worker]
             batch = self._scan.batch(indices)
-            amplitudes = (model.forward(state, batch)[0] ** 0.5 for state in partial[0])
+            amplitudes = (abs(model.forward(state, batch)[0]) ** 0.5 for state in partial[0])
             first = next(amplitudes)
             for row, amplitude in zip(partial[1], amplitudes, strict=True):
                 change = kernels.reference.squared_norms(amplitude - first)

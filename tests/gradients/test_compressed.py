@@ -140,3 +140,11 @@ def test_signals_of_signed_masks_may_be_negative(rng):
     masks = normal(rng, 4, NY, NX, real=True)
     p = params(rng, masks=masks, dataset=-100 * rng.random((6, 4)))
     assert np.isfinite(pyptyx.loss_and_gradient(p)[0])
+
+
+def test_signed_signals_run_with_positions(rng):
+    """The measured curvature of the positions takes roots of signals."""
+    masks = normal(rng, 4, NY, NX, real=True)
+    p = params(rng, masks=masks, dataset=30 * normal(rng, 6, 4, real=True), update_probe_pos=1)
+    result = pyptyx.run(p | {"epoch_max": 2, "output_folder": None, "print_flag": 0})
+    assert result.final_loss < result.losses[0].loss

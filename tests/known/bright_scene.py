@@ -1,8 +1,8 @@
 """An independent simulation of bright-field experiments: nothing of the package is used.
 
 The probe is ``IFT[A]``, ``A = aperture exp(-iχ)``, the object ``exp(i phase)``, and every pattern
-``|FT[probe · object]|²``.  The probe is moved by phase ramps, so scan points lie anywhere; the object
-repeats, so nothing ends.  Axes are (y, x), lengths Å.
+``|FT[probe · object]|²``.  The probe is moved by phase ramps, so scan points lie anywhere; the
+object repeats, so nothing ends.  Axes are (y, x), lengths Å.
 """
 
 from dataclasses import dataclass

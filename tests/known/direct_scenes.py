@@ -1,7 +1,7 @@
 """Scanning diffraction of a periodic phase object, computed from the definition.
 
-``I(k, R) = |FT[P(r - R) O(r)]|²`` on a periodic cell: every scan point of a whole period is visited,
-nothing is padded, cut or interpolated.  Nothing of the package is used.
+``I(k, R) = |FT[P(r - R) O(r)]|²`` on a periodic cell: every scan point of a whole period is
+visited, nothing is padded, cut or interpolated.  Nothing of the package is used.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def scan(transmission, dx, every=1, **aberrations):
     return out
 
 
-def white_phase(shape, dx, rms, seed=0, limit=2.0):
+def white_phase(shape, dx, rms, seed=0, limit=1.9):
     """Random phase with all frequencies up to `limit` times the aperture, real, zero mean."""
     rng = np.random.default_rng(seed)
     qy, qx = frequencies(shape, dx)
@@ -75,7 +75,7 @@ def white_phase(shape, dx, rms, seed=0, limit=2.0):
     return image * (rms / image.std())
 
 
-def scene(shape=(36, 40), rms=0.02, every=1, radius_px=9.0, seed=0, limit=2.0, **aberrations):
+def scene(shape=(36, 40), rms=0.02, every=1, radius_px=9.0, seed=0, limit=1.9, **aberrations):
     """A scan of a white phase object."""
     dx, dk = pixel_of(shape, radius_px)
     phase = white_phase(shape, dx, rms, seed, limit)

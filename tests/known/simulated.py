@@ -1,8 +1,8 @@
 """An independent simulation of a thin-specimen 4D-STEM experiment: nothing of the package is used.
 
 The formulas are those of a textbook: probe from a round aperture with ``exp(-iχ)``, transmission,
-Fourier transform, squared modulus, Poisson counts.  Probes are shifted by a phase ramp, so positions
-need not lie on pixels.
+Fourier transform, squared modulus, Poisson counts.  Probes are shifted by a phase ramp, so
+positions need not lie on pixels.
 """
 
 from dataclasses import dataclass

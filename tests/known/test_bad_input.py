@@ -474,14 +474,8 @@ PARAM_FILES = [
          ("epoch_max", "[preset]")),
 ]  # fmt: skip
 
-NOT_YET = [
-    Case("half precision", run(default_dtype="half"), ParamError, "default_dtype",
-         ("'half'", "not compute yet")),
-]  # fmt: skip
-"""A case leaves this list when its feature arrives."""
-
 CASES = [*MISSING, *FOLDERS, *NAMES, *NUMBERS, *TABLES, *START_VALUES, *SCHEDULES, *COUNTS]
-CASES += [*DATA_FILES, *PARAM_FILES, *NOT_YET]
+CASES += [*DATA_FILES, *PARAM_FILES]
 
 JARGON = ("Traceback", " object at ", "<class", "Errno", "mmap", "synchronously", "<lambda>")
 JARGON += ("pyptyx.", "ndarray", "Mapping", "ValueError", "TypeError", "KeyError")

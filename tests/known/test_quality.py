@@ -31,7 +31,7 @@ def reconstruct(experiment, epochs, preset=None, **changes):
 
 
 def agreement(result, experiment):
-    """Correlation with the truth inside the scanned field, both low-passed at twice the aperture."""
+    """Correlation with the truth in the scanned field, low-passed at twice the aperture."""
     q_max = 2 * experiment.semiangle_mrad * 1e-3 / WAVELENGTH_A
     pixel = result.pixel_size_A[0]
     scale = experiment.pixel_A / pixel

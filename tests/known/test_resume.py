@@ -13,12 +13,13 @@ import pytest
 
 import pyptyx
 from pyptyx import cli
-from pyptyx.engine import callbacks, loop
+from pyptyx.engine import callbacks, loop, setup
 from pyptyx.engine.callbacks import Callback
 from pyptyx.engine.constraints import Constraint
 from pyptyx.engine.resize import relocated
 from pyptyx.errors import DataError, OutputError
 from pyptyx.output import store
+from tests.gpu.guard import GuardBackend
 from tests.known.restart_scene import equal, log_rows, outcome, parameters
 
 REPOSITORY = Path(__file__).parents[2]
@@ -111,6 +112,14 @@ def test_same_bits_after_the_object_has_grown(tmp_path, monkeypatch):
         result = pyptyx.run({"resume_from": folder})
         assert result.object.shape == (28, 33, 1, 1)
         assert equal(outcome(result), outcome(whole))
+
+
+def test_same_bits_on_a_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer: [GuardBackend()])
+    params = parameters(phase_only_obj=True, static_background=50.0, update_static_background=True)
+    whole = pyptyx.run(params | {"output_folder": str(tmp_path / "whole")})
+    interrupted(params, tmp_path / "cut", 4)
+    assert equal(outcome(pyptyx.run({"resume_from": tmp_path / "cut"})), outcome(whole))
 
 
 def test_threads_agree_to_rounding(tmp_path):

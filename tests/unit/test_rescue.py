@@ -6,8 +6,8 @@ import pytest
 import pyptyx
 from pyptyx.engine import loop
 from pyptyx.engine.constraints import Constraint
-from pyptyx.engine.resize import relocated
 from pyptyx.engine.rescue import FREEZE_AFTER, FROZEN_EPOCHS, Rescue, has_exploded
+from pyptyx.engine.resize import relocated
 from pyptyx.errors import NumericalError
 from tests.known.restart_scene import equal, outcome, parameters
 
