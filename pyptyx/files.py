@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> None:
         Naming ``output_folder``.
     """
     check_folder(folder)
-    probe = folder / f".{uuid.uuid4().hex[:8]}.part"
+    probe = folder / f".trial.{uuid.uuid4().hex[:8]}{_PART}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()

@@ -33,6 +33,7 @@ from pyptyx.methods.optics_search import (
     Optics,
     extend,
     maximise,
+    natural_scales,
     search,
     seen_by,
     widen,
@@ -208,9 +209,8 @@ def _phase(seen: Samples, optics: Optics, dispersion: float) -> np.ndarray:
     size = np.abs(found) ** 2
     signal = np.maximum(size - dispersion / power, 0)
     ny, nx = seen.scan_size
-    plane = np.zeros(ny * (nx // 2 + 1), dtype=complex)
-    plane[seen.place] = found * np.where(size > 0, signal / np.where(size > 0, size, 1), 0)
-    plane = plane.reshape(ny, -1)
+    plane = np.zeros((ny, nx // 2 + 1), dtype=complex)
+    plane.flat[seen.place] = found * np.where(size > 0, signal / np.where(size > 0, size, 1), 0)
     # The rows of the column qx = 0 that were left out are those of a real image.
     plane[(ny + 1) // 2 :, 0] = plane[1 : ny // 2 + 1, 0][::-1].conj()
     return scipy.fft.irfft2(plane, s=(ny, nx))
@@ -224,11 +224,14 @@ def _errors(seen: Samples, best: Optics, dispersion: float, fit_rotation: bool) 
     """
     profile = Profile(seen, len(best.coefficients_A))
     curvature, scatter = profile.information(best.coefficients_A, best.rotation_rad, dispersion)
-    sigma = np.zeros(len(curvature))
-    free = slice(None) if fit_rotation else slice(0, -1)
-    inverse = np.linalg.pinv(curvature[free, free], hermitian=True)
-    variance = np.einsum("ij,jk,ki->i", inverse, scatter[free, free], inverse)
-    sigma[free] = np.sqrt(dispersion * np.maximum(variance, 0))
+    sigma = natural_scales(seen, profile.num)
+    if not fit_rotation:
+        sigma[-1] = 0.0
+    # In natural units the curvatures are comparable, and a direction without any gives no error.
+    units = np.outer(sigma, sigma)
+    inverse = np.linalg.pinv(curvature * units, hermitian=True)
+    variance = np.einsum("ij,jk,ki->i", inverse, scatter * units, inverse)
+    sigma *= np.sqrt(dispersion * np.maximum(variance, 0))
     known = sigma > 0
     if not known.any():
         return sigma

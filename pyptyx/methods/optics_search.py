@@ -170,7 +170,7 @@ def extend(data: Samples, start: Optics, most: int, *, fit_rotation: bool = True
 def maximise(profile: Profile, start: Optics, *, fit_rotation: bool = True) -> Optics:
     """The maximum of the likelihood next to a start, by quasi-Newton steps."""
     s = profile.samples
-    scales = np.append(tolerances_A(profile.num, s.wavelength_A, s.semiangle_rad), _ROTATION_SCALE)
+    scales = natural_scales(s, profile.num)
     if not fit_rotation:
         scales[-1] = 0.0
     origin = np.append(start.coefficients_A, start.rotation_rad)
@@ -194,10 +194,14 @@ def maximise(profile: Profile, start: Optics, *, fit_rotation: bool = True) -> O
     )
 
 
-def tolerances_A(num: int, wavelength_A: float, semiangle_rad: float) -> np.ndarray:
-    """Coefficients that turn χ by a quarter of π at the rim, ``(n + 1) λ / (8 α^(n+1))``, in Å."""
+def natural_scales(data: Samples, num: int) -> np.ndarray:
+    """Changes that matter, ``(num + 1,)``: of coefficients in Å, and of the rotation in rad.
+
+    A coefficient of ``(n + 1) λ / (8 α^(n+1))`` turns χ by a quarter of π at the rim.
+    """
     orders = np.array([n for n, _, _ in krivanek_order(num)])
-    return (orders + 1) * wavelength_A / (8 * semiangle_rad ** (orders + 1))
+    scales = (orders + 1) * data.wavelength_A / (8 * data.semiangle_rad ** (orders + 1))
+    return np.append(scales, _ROTATION_SCALE)
 
 
 def thinned(data: Samples, optics: Optics) -> Samples:

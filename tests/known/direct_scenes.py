@@ -51,12 +51,13 @@ def aperture(shape, dx, **aberrations):
     return pupil / np.sqrt((np.abs(pupil) ** 2).sum())
 
 
-def scan(transmission, dx, every=1, **aberrations):
-    """Patterns of all scan points, `every`-th object pixel along both axes."""
+def scan(transmission, dx, every=1, rows=None, **aberrations):
+    """Patterns at every `every`-th object pixel along both axes, or of the first rows only."""
     shape = transmission.shape
     qy, qx = frequencies(shape, dx)
     pupil = aperture(shape, dx, **aberrations)
     points = [range(0, n, every) for n in shape]
+    points[0] = points[0][:rows]
     out = np.empty((len(points[0]), len(points[1]), *shape), np.float32)
     for i, y in enumerate(points[0]):
         for j, x in enumerate(points[1]):

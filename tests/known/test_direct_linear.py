@@ -100,8 +100,8 @@ def test_a_strong_grating_beyond_the_aperture_has_its_bessel_amplitude(a, expect
     dx, dk = pixel_of(shape, 9.0)
     grating = a * np.sin(2 * np.pi * cycles * np.arange(shape[1]) / shape[1])
     assert 1 < cycles / (shape[1] * dx) / RADIUS_A < 2
-    patterns = scan(np.exp(1j * np.tile(grating, (shape[0], 1))), dx, c10=100)
-    bright = opened(patterns, dx, dk)
+    row = scan(np.exp(1j * np.tile(grating, (shape[0], 1))), dx, rows=1, c10=100)
+    bright = opened(np.repeat(row, 5, axis=0), dx, dk)
     assert expected == pytest.approx(2 * jv(0, a) * jv(1, a) / a, abs=1e-4)
     # Images are divided by their mean: where two beams overlap that is J0² + J1².
     mean = jv(0, a) ** 2 + jv(1, a) ** 2
@@ -224,10 +224,12 @@ def test_noise_of_counts_is_what_is_predicted():
     assert (image.phase - made.phase).std() < 0.7 * (raw.phase - made.phase).std()
     # The two halves agree as the signal-to-noise ratio says.
     size = np.hypot(*np.moveaxis(half_plane_A(bright.scan_size, bright.step_A), -1, 0))
-    for q, frc in zip(image.frc_q_A[4:-1], image.frc[4:-1], strict=True):
-        ring = (np.abs(size - q) < 0.02) & (image.ssnr > 0)
-        snr = image.ssnr[ring].mean()
-        assert frc == pytest.approx(snr / (snr + 2), abs=0.15)
+    expected = []
+    for q in image.frc_q_A[2:-1]:
+        snr = image.ssnr[(np.abs(size - q) < 0.02) & (image.ssnr > 0)].mean()
+        expected.append(snr / (snr + 2))
+    assert np.ptp(expected) > 0.6
+    assert np.abs(image.frc[2:-1] - expected).mean() < 0.08
 
 
 # ---- un-aliasing -------------------------------------------------------------------------------
