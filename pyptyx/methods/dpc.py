@@ -3,13 +3,13 @@
 Notation
 --------
 ``g = (g_y, g_x)``
-    gradient of the phase in rad/Å along the scan axes, ``g = 2π COM`` with the centre of mass in 1/Å
-    (no 2π) in the frame of the scan.
+    gradient of the phase in rad/Å along the scan axes, ``g = 2π COM`` with the centre of mass in
+    1/Å (no 2π) in the frame of the scan.
 ``φ``
     phase in rad, zero mean; a plane is kept.
 ``OTF(q) = Σ_k A*(k) A(k + q)``
-    what is left of the gradient at frequency ``q``, for a pupil of ``Σ|A|² = 1``: the centre of mass
-    is the gradient seen through ``|P|²``, for any phase object whose electrons are all caught.
+    what is left of the gradient at frequency ``q``, for a pupil of ``Σ|A|² = 1``: the centre of
+    mass is the gradient seen through ``|P|²``, for any phase object whose electrons are all caught.
 
 The integral with free boundaries (`integrate`) is exact for any phase whose gradient is sampled
 finely enough; the periodic one (`integrate_periodic`) has PyPty's filters.
@@ -22,18 +22,17 @@ R. Close, Z. Chen, N. Shibata, S. D. Findlay, Ultramicroscopy 159 (2015) 124-137
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
+from scipy.ndimage import map_coordinates
 from scipy.sparse.linalg import LinearOperator, cg
 
 from pyptyx.errors import Problem, ShapeError
-from pyptyx.methods.gamma import Overlaps, Pupil
-from pyptyx.methods.shared_sums import summed
+from pyptyx.methods.gamma import Pupil, detector_frame
 
-_DISC_SAMPLES = 48
+_DISC_SAMPLES = 128
 """Points across the aperture in the numerical OTF."""
 
 _WEAK = 1e-3
@@ -204,10 +203,168 @@ def deconvolve(
     along = qy * scipy.fft.rfft2(up) + qx * scipy.fft.rfft2(right)
     safe = np.where(good, 2j * np.pi * q2 * otf, 1)
     raw = np.where(good, along / safe, 0)
-    # Four copies of every value: amplitudes add up, which is four times the variance each.
-    noise = np.where(good, 16 * ny * nx * gradient_variance / np.where(good, strength, 1), np.inf)
+    noise = np.where(good, 4 * ny * nx * gradient_variance / np.where(good, strength, 1), np.inf)
     signal = _ring_mean(np.abs(raw) ** 2 - np.where(good, noise, 0), q2, good)
     transfer = np.where(good, signal / np.where(good, signal + noise, 1), 0)
     phase = scipy.fft.irfft2(raw * transfer, s=up.shape)[:ny, :nx]
     ssnr = np.where(good, signal / np.where(good, noise, 1), 0)
     return Deconvolved(phase - phase.mean(), transfer[::2, ::2], ssnr[::2, ::2])
+
+
+def transfer_function(
+    shape: tuple[int, int], step_A: float, pupil: Pupil, rotation_rad: float = 0.0
+) -> np.ndarray:
+    """OTF of a probe on the half plane of a real transform.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Of the field, ``(Py, Px)``.
+    step_A : float
+        Scan step.
+    pupil : Pupil
+        Frame of the detector.
+    rotation_rad : float
+        Scan rotation.
+
+    Returns
+    -------
+    ndarray (Py, Px // 2 + 1), complex
+        1 at zero frequency, 0 beyond twice the aperture.
+    """
+    spacing = 2 * pupil.radius_A / _DISC_SAMPLES
+    number = 4 * _DISC_SAMPLES  # an aperture and its shifted copy do not meet around the corner
+    k = scipy.fft.fftfreq(number) * number * spacing
+    soft = replace(pupil, soft_edge_A=spacing)
+    wave = soft(np.stack(np.meshgrid(k, k, indexing="ij"), axis=-1))
+    overlap = scipy.fft.ifft2(np.abs(scipy.fft.fft2(wave)) ** 2)
+    # The area counts, not the sum of squares, in which the soft rim is too weak.
+    overlap /= np.abs(wave).sum()
+    overlap[0, 0] = 1.0
+    qy, qx = scipy.fft.fftfreq(shape[0], step_A), scipy.fft.rfftfreq(shape[1], step_A)
+    q = detector_frame(np.stack(np.meshgrid(qy, qx, indexing="ij"), axis=-1), rotation_rad)
+    at = np.moveaxis(q, -1, 0) / spacing
+    parts = [
+        map_coordinates(p, at, order=3, mode="grid-wrap") for p in (overlap.real, overlap.imag)
+    ]
+    otf = parts[0] + 1j * parts[1]
+    otf[np.hypot(*at) >= 2 * pupil.radius_A / spacing] = 0
+    return otf
+
+
+def band_pass(
+    image: np.ndarray, step_A: float, highpass_A: float = 0.0, lowpass_A: float = 0.0
+) -> np.ndarray:
+    """Butterworth filter of second order, 0 for none; mirrored at the boundaries.
+
+    Parameters
+    ----------
+    image : ndarray (Ny, Nx)
+    step_A : float
+        Scan step.
+    highpass_A, lowpass_A : float
+        Frequencies in 1/Å at which the amplitude is halved.
+    """
+    spectrum = scipy.fft.dctn(image, type=2)
+    fy, fx = (np.arange(n) / (2 * n * step_A) for n in image.shape)
+    q = np.hypot(fy[:, None], fx)
+    if highpass_A > 0:
+        spectrum *= q**4 / (q**4 + highpass_A**4)
+    if lowpass_A > 0:
+        spectrum /= 1 + (q / lowpass_A) ** 4
+    return scipy.fft.idctn(spectrum, type=2)
+
+
+def soft_filter(image: np.ndarray, highpass: float = 0.0, lowpass: float = 0.0) -> np.ndarray:
+    """PyPty's filter ``q² / (highpass + q² + lowpass q⁴)``, ``q`` in cycles per pixel.
+
+    Mirrored at the boundaries; the mean becomes zero.
+    """
+    if not (highpass or lowpass):
+        return image - image.mean()
+    spectrum = scipy.fft.dctn(image, type=2)
+    fy, fx = (np.arange(n) / (2 * n) for n in image.shape)
+    q2 = fy[:, None] ** 2 + fx**2
+    spectrum *= q2 / _filtered(q2, highpass, lowpass)
+    return scipy.fft.idctn(spectrum, type=2)
+
+
+def noise_variance(gy: np.ndarray, gx: np.ndarray) -> float:
+    """Variance per component of white noise in a gradient field.
+
+    From the part that is no gradient, at the upper half of the frequencies; the median is not
+    misled by a few strong ones.
+    """
+    gy, gx = _checked(gy, gx)
+    qy, qx = _frequencies((gy.shape[0], gy.shape[1]))
+    size = np.hypot(qy, qx)
+    high = size > 0.25
+    across = qx * scipy.fft.rfft2(gy - gy.mean()) - qy * scipy.fft.rfft2(gx - gx.mean())
+    power = np.abs(across[high] / size[high]) ** 2
+    return float(np.median(power) / np.log(2) / gy.size) if power.size else 0.0
+
+
+# ---------------------------------------------------------------------------------------------
+# Pieces
+# ---------------------------------------------------------------------------------------------
+
+
+def _checked(gy: np.ndarray, gx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    gy, gx = np.asarray(gy, dtype=np.float64), np.asarray(gx, dtype=np.float64)
+    if gy.ndim != 2 or gy.shape != gx.shape:
+        expected = "two images (Ny, Nx) of the same shape"
+        raise ShapeError(Problem("comx, comy", expected, f"{gx.shape} and {gy.shape}"))
+    return gy, gx
+
+
+def _differences(gy: np.ndarray, gx: np.ndarray, step_A: float) -> tuple[np.ndarray, np.ndarray]:
+    """Expected differences of neighbours, ``(Ny - 1, Nx)`` and ``(Ny, Nx - 1)``."""
+    return step_A * (gy[:-1] + gy[1:]) / 2, step_A * (gx[:, :-1] + gx[:, 1:]) / 2
+
+
+def _divergence(hy: np.ndarray, hx: np.ndarray) -> np.ndarray:
+    """Minus the adjoint of the differences: nothing flows through the boundaries."""
+    return np.diff(hy, axis=0, prepend=0, append=0) + np.diff(hx, axis=1, prepend=0, append=0)
+
+
+def _solve_neumann(divergence: np.ndarray) -> np.ndarray:
+    """Phase of zero mean whose five-point Laplacian with free boundaries is given."""
+    spectrum = scipy.fft.dctn(divergence, type=2)
+    ey, ex = (2 - 2 * np.cos(np.pi * np.arange(n) / n) for n in divergence.shape)
+    eigenvalue = ey[:, None] + ex
+    eigenvalue[0, 0] = 1.0
+    spectrum /= -eigenvalue
+    spectrum[0, 0] = 0.0
+    return scipy.fft.idctn(spectrum, type=2)
+
+
+def _frequencies(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    return scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.rfftfreq(shape[1])
+
+
+def _filtered(q2: np.ndarray, highpass: float, lowpass: float) -> np.ndarray:
+    denominator = highpass + q2 + lowpass * q2**2
+    denominator[0, 0] = 1.0
+    return denominator
+
+
+def _inverse_gradient(
+    gy: np.ndarray, gx: np.ndarray, qy: np.ndarray, qx: np.ndarray, filters: tuple[float, float]
+) -> np.ndarray:
+    along = qy * scipy.fft.rfft2(gy) + qx * scipy.fft.rfft2(gx)
+    spectrum = along / (2j * np.pi * _filtered(qy**2 + qx**2, *filters))
+    return scipy.fft.irfft2(_without_mean(spectrum), s=gy.shape)
+
+
+def _without_mean(spectrum: np.ndarray) -> np.ndarray:
+    spectrum[0, 0] = 0.0
+    return spectrum
+
+
+def _ring_mean(values: np.ndarray, q2: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Mean over rings of |q|, not negative, spread over the plane again."""
+    width = np.sqrt(q2[1, 0] if q2.shape[1] == 1 else max(q2[1, 0], q2[0, 1]))
+    ring = np.rint(np.sqrt(q2) / width).astype(int)
+    total = np.bincount(ring[good], values[good], ring.max() + 1)
+    number = np.bincount(ring[good], minlength=ring.max() + 1)
+    return np.maximum(total / np.maximum(number, 1), 0)[ring]

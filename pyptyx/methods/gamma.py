@@ -38,6 +38,7 @@ from scipy.signal import convolve2d
 from pyptyx.physics.optics import krivanek_order
 
 Array = Any
+Coefficients = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class Overlaps:
 def gamma(
     k_A: Array,
     q_A: Array,
-    coefficients_A: Sequence[float],
+    coefficients_A: Coefficients,
     wavelength_A: float,
     semiangle_rad: float,
     soft_edge_A: float = 0.0,

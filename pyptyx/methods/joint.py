@@ -11,13 +11,12 @@ J. M. Rodenburg, B. C. McCallum, P. D. Nellist, Ultramicroscopy 48 (1993) 304-31
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pyptyx.methods.bright_field import BrightField
-from pyptyx.methods.gamma import Overlaps
+from pyptyx.methods.gamma import Coefficients, Overlaps
 from pyptyx.methods.scan_spectrum import chunk_spectra, pixel_chunks, pupil_of, spectrum_of
 from pyptyx.methods.shared_sums import summed
 
@@ -26,7 +25,7 @@ Array = Any
 
 def joint_image(
     bright: BrightField,
-    coefficients_A: Sequence[float],
+    coefficients_A: Coefficients,
     rotation_rad: float = 0.0,
     *,
     damping: float = 1e-3,

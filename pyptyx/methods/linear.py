@@ -38,7 +38,7 @@ import numpy as np
 
 from pyptyx.errors import ParamError, Problem
 from pyptyx.methods.bright_field import BrightField
-from pyptyx.methods.gamma import Overlaps, Pupil
+from pyptyx.methods.gamma import Coefficients, Overlaps, Pupil
 from pyptyx.methods.quality import Quality, compare_halves
 from pyptyx.methods.scan_spectrum import (
     Spectrum,
@@ -136,7 +136,7 @@ _WEIGHTS: dict[str, Callable[[_Pixels], Array]] = {
 
 def linear_images(
     bright: BrightField,
-    coefficient_sets: Iterable[Sequence[float]],
+    coefficient_sets: Iterable[Coefficients],
     rotation_rad: float = 0.0,
     *,
     kernel: str = "mf",
@@ -192,7 +192,7 @@ def linear_images(
 
 def linear_image(
     bright: BrightField,
-    coefficients_A: Sequence[float],
+    coefficients_A: Coefficients,
     rotation_rad: float = 0.0,
     **options: Any,
 ) -> LinearImage:
@@ -202,7 +202,7 @@ def linear_image(
 
 def depth_sections(
     bright: BrightField,
-    coefficients_A: Sequence[float],
+    coefficients_A: Coefficients,
     heights_A: Sequence[float],
     rotation_rad: float = 0.0,
     **options: Any,

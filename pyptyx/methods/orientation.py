@@ -1,10 +1,10 @@
 """Scan rotation and handedness of the detector from centres of mass, in closed form.
 
 Notation: in focus the centre of mass is a gradient field, turned by the scan rotation φ.  With its
-spectrum ``(X, Y)``, ``T = (q_x Y - q_y X) / |q|`` is what a gradient has not, ``L = (q_x X + q_y Y) /
-|q|`` what it has.  Turned by t, ``T' = T cos t + L sin t``, whose power is least at ``t = ½ atan2(-2b,
-c - a)`` or a quarter turn away, with ``a = Σ|T|²``, ``b = Re Σ T L*``, ``c = Σ|L|²``; ``φ = -t``.  All
-this holds up to half a turn, which reverses the contrast.
+spectrum ``(X, Y)``, ``T = (q_x Y - q_y X) / |q|`` is what a gradient has not, and
+``L = (q_x X + q_y Y) / |q|`` what it has.  Turned by t, ``T' = T cos t + L sin t``, and ``φ = -t``
+where its power ``a cos² t + 2b sin t cos t + c sin² t`` is least, with ``a = Σ|T|²``,
+``b = Re Σ T L*``, ``c = Σ|L|²``.  All this holds up to half a turn, which reverses the contrast.
 
 Far out of focus the estimate says little: use `pyptyx.methods.aberration_fit` there.
 """

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 
 from pyptyx.methods.bright_field import BrightField
-from pyptyx.methods.gamma import Pupil, detector_frame, half_plane_A
+from pyptyx.methods.gamma import Coefficients, Pupil, detector_frame, half_plane_A
 from pyptyx.methods.shared_sums import chunks
 from pyptyx.physics.optics import aberration_gradient
 
@@ -97,7 +97,7 @@ def shifts_A(k_A: Array, pupil: Pupil) -> np.ndarray:
     return np.stack([dy, dx], axis=-1) * pupil.wavelength_A / (2 * np.pi)
 
 
-def pupil_of(bright: BrightField, coefficients_A: Sequence[float]) -> Pupil:
+def pupil_of(bright: BrightField, coefficients_A: Coefficients) -> Pupil:
     """The pupil of an experiment; its rim is as soft as one bin of the detector."""
     return Pupil(
         tuple(float(c) for c in coefficients_A),

@@ -17,7 +17,6 @@ S. T. Thurman, J. R. Fienup, Opt. Lett. 33 (2008) 156-158 (sub-pixel correlation
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ from scipy.optimize import least_squares
 
 from pyptyx.errors import DataError, Problem
 from pyptyx.methods.bright_field import BrightField
-from pyptyx.methods.gamma import Overlaps, Pupil, detector_frame
+from pyptyx.methods.gamma import Coefficients, Overlaps, Pupil, detector_frame
 from pyptyx.methods.scan_spectrum import (
     Spectrum,
     chunk_spectra,
@@ -57,7 +56,7 @@ def scan_shifts_A(bright: BrightField, pupil: Pupil, rotation_rad: float) -> np.
 
 def aligned_image(
     bright: BrightField,
-    coefficients_A: Sequence[float],
+    coefficients_A: Coefficients,
     rotation_rad: float = 0.0,
     *,
     upsample: int = 1,
@@ -297,7 +296,7 @@ def _peak(cross: np.ndarray, spectrum: Spectrum) -> tuple[np.ndarray, float]:
 def fit_shifts(
     bright: BrightField,
     measured_A: np.ndarray,
-    start_A: Sequence[float],
+    start_A: Coefficients,
     rotation_rad: float,
     *,
     fit_rotation: bool = True,

@@ -12,7 +12,6 @@ those beyond twice the aperture, which no pixel sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ import scipy.fft
 
 from pyptyx.errors import ParamError, Problem
 from pyptyx.methods.bright_field import BrightField
-from pyptyx.methods.gamma import Overlaps, Pupil, detector_frame
+from pyptyx.methods.gamma import Coefficients, Overlaps, Pupil, detector_frame
 from pyptyx.methods.scan_spectrum import pupil_of, spectrum_of
 from pyptyx.methods.shared_sums import chunks, summed
 
@@ -71,7 +70,7 @@ def upsampling_limits(bright: BrightField) -> dict[str, float]:
 
 def unaliased_image(
     bright: BrightField,
-    coefficients_A: Sequence[float],
+    coefficients_A: Coefficients,
     rotation_rad: float = 0.0,
     *,
     upsample: int = 2,

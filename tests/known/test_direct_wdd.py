@@ -38,7 +38,7 @@ def test_a_strong_grating_is_exact(a, cycles, aberrations):
     coefficients = [aberrations.get(name, 0.0) for name in ("c10", "c12a", "c12b", "c21a")]
     image = wdd(
         box_of(patterns, dk, 2.4), pupil_of(dk, coefficients), dx,
-        epsilon=1e-4, damping=0, periodic=True,
+        epsilon=1e-5, damping=0, periodic=True,
     )  # fmt: skip
     spectrum = np.fft.fft2(image)
     for sign in (1, -1):
