@@ -20,7 +20,14 @@ _WHERE = {
     "describe": "pyptyx.engine.describe",
     "wavelength_A": "pyptyx.constants",
 }
-_FACES = ("pyptyx.initialize", "pyptyx.se", "pyptyx.utils", "pyptyx.vaa")
+_FACES = (
+    "pyptyx.initialize",
+    "pyptyx.se",
+    "pyptyx.utils",
+    "pyptyx.vaa",
+    "pyptyx.direct",
+    "pyptyx.tcbf",
+)
 """Modules whose public names are also at top level, as in PyPty.
 
 The first that has a name counts: `se` goes before `utils`, whose `fit_vector_field` and

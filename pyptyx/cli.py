@@ -1,4 +1,4 @@
-"""The command line: ``pyptyx demo | run | resume | validate | doctor``.
+"""The command line: ``pyptyx demo | run | resume | calibrate | direct | validate | doctor``.
 
 Exit codes: 0 done, 2 something the user can mend (the message is on stderr), 130 interrupted.
 This is the one module of the package that prints.
@@ -44,6 +44,7 @@ _PACKAGES = {
     "rosettasciio": "io",
     "hdf5plugin": "io",
 }
+_DIRECT = ("mf", "ssb", "obf", "tcbf", "icom", "joint", "wdd")
 _DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
 
 
@@ -109,13 +110,51 @@ def _parser() -> argparse.ArgumentParser:
     _add_set(resume, "change one parameter; may be repeated")
     resume.set_defaults(command=_resume)
 
+    _add_direct(commands, common)
+
     validate = commands.add_parser("validate", parents=[common], help="check a file, run nothing")
     _add_file(validate)
     validate.set_defaults(command=_validate, output=None)
 
+    _add_calibrate(commands, common)
+
     doctor = commands.add_parser("doctor", parents=[common], help="show what this machine offers")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_direct(commands: Any, common: argparse.ArgumentParser) -> None:
+    direct = commands.add_parser(
+        "direct", parents=[common], help="image a thin specimen without iterations"
+    )
+    direct.add_argument("method", choices=_DIRECT, metavar="METHOD", help=", ".join(_DIRECT))
+    _add_file(direct)
+    direct.add_argument("--output", metavar="DIR", help="output folder; wins over the file")
+    direct.set_defaults(command=_direct)
+
+
+def _add_calibrate(commands: Any, common: argparse.ArgumentParser) -> None:
+    calibrate = commands.add_parser(
+        "calibrate",
+        parents=[common],
+        help="find rotation, detector axes and aberrations from the data",
+    )
+    _add_file(calibrate)
+    calibrate.add_argument("--output", metavar="DIR", help="output folder; wins over the file")
+    calibrate.add_argument(
+        "--aberrations",
+        type=int,
+        default=12,
+        metavar="N",
+        help="largest number of coefficients: 3, 7, 12, 18 or 25 (default: %(default)s)",
+    )
+    calibrate.add_argument(
+        "--defocus", choices=("over", "under"), help="sign of the defocus, if you know it"
+    )
+    calibrate.add_argument(
+        "--largest-defocus", type=float, metavar="A", help="end of the search in Å, both signs"
+    )
+    calibrate.set_defaults(command=_calibrate)
 
 
 def _add_file(command: argparse.ArgumentParser) -> None:
@@ -178,6 +217,49 @@ def _resume(arguments: argparse.Namespace) -> int:
         key, value = _setting(text)
         params[key.removeprefix("preset.")] = value
     _print_result(run(params))
+    return OK
+
+
+def _direct(arguments: argparse.Namespace) -> int:
+    from pyptyx.direct import direct_image, wdd
+    from pyptyx.engine.experiment import append_exp_params
+
+    experiment, preset = _load(arguments)
+    params = append_exp_params(experiment, preset) if experiment else preset
+    if arguments.method == "wdd":
+        wdd(params, eps_wiener="auto", save=True)
+    else:
+        image = direct_image(params, arguments.method, save=True)
+        if "resolution_A" in image.info:
+            print(f"resolved  {image.info['resolution_A']:.3g} Å (half sets)")
+            print(f"noise     {image.info['noise_rad']:.3g} rad")
+    print(f"folder    {params.get('output_folder') or 'none: the result was not saved'}")
+    return OK
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from pyptyx.engine.calibrate import calibrate
+    from pyptyx.engine.experiment import append_exp_params
+    from pyptyx.methods.aberration_fit import FitOptions
+
+    experiment, preset = _load(arguments)
+    params = append_exp_params({"PLRotation_deg": 0.0, **experiment}, preset)
+    measured = any(experiment.get(k) for k in ("rez_pixel_size_A", "rez_pixel_size_mrad"))
+    overfocus = None if arguments.defocus is None else arguments.defocus == "over"
+    options = FitOptions(
+        num=arguments.aberrations,
+        overfocus=overfocus,
+        largest_defocus_A=arguments.largest_defocus,
+    )
+    found = calibrate(params, options, detector_from_disc=not measured)
+    print(found.report)
+    values = ", ".join(f"{c:.6g}" for c in found.params["aberrations"])
+    print("\nfor the file\n\n[experiment]")
+    print(f"PLRotation_deg = {found.params['PLRotation_deg']:.3f}")
+    print(f"transpose_patterns = {str(bool(found.params['transpose_patterns'])).lower()}")
+    print(f"aberrations = [{values}]")
+    if not measured:
+        print(f"rez_pixel_size_A = {found.params['rez_pixel_size_A']:.6g}")
     return OK
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.engine.calibrate import apply_optics
 from pyptyx.engine.direct_data import open_bright_field, scan_optics
 from pyptyx.engine.direct_run import beam_optics, save_figure
-from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.errors import DataError, ParamError, Problem
 from pyptyx.files import write_array
@@ -114,25 +114,7 @@ def align(
         write_array(folder / "aberrations_A.npy", np.array(table))
         angles = [math.degrees(s.rotation_rad) for s in history]
         write_array(folder / "PL_angle_deg.npy", np.array(angles))
-    return with_optics(params, state.coefficients_A, math.degrees(state.rotation_rad))
-
-
-def with_optics(params: Params, coefficients_A: np.ndarray, rotation_deg: float) -> dict[str, Any]:
-    """A copy of `params` with these aberrations and this rotation, positions made anew."""
-    new = dict(params)
-    new["aberrations"] = np.array(coefficients_A, dtype=float)
-    new |= {"extra_probe_defocus": 0.0, "beam_ctf": None, "probe": None}
-    if rotation_deg != (params.get("PLRotation_deg") or 0.0) and params.get("scan_size"):
-        pixel = np.array([params["pixel_size_y_A"], params["pixel_size_x_A"]], dtype=float)
-        points = scan_positions_A(
-            params["scan_size"],
-            params["scan_step_A"],
-            rotation_deg,
-            transform=params.get("transform_axis_matrix"),
-        )
-        new["positions"] = points / pixel
-    new["PLRotation_deg"] = rotation_deg
-    return new
+    return apply_optics(params, Optics(state.coefficients_A, state.rotation_rad, False))
 
 
 def binned_bright_fields(params: Params, bins: Sequence[int]) -> list[BrightField]:

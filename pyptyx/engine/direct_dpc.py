@@ -170,7 +170,7 @@ def finish(params: Params, name: str, phase: np.ndarray, save: bool, plot: bool)
         make_folder(target)
         write_array(target / f"{name}.npy", phase)
     if plot:
-        plot_image(phase, "phase / rad", float(params.get("scan_step_A") or 1.0))
+        plot_image(phase, float(params.get("scan_step_A") or 1.0), "phase / rad")
 
 
 def _measured(params: Params) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from pyptyx.engine.direct_data import open_bright_field, scan_optics
 from pyptyx.engine.patterns import open_patterns
+from pyptyx.errors import ParamError, Problem
 from pyptyx.files import make_folder, write_array, write_bytes
 from pyptyx.methods import linear, unalias
 from pyptyx.methods.bright_field import BrightField
@@ -103,10 +104,13 @@ def reconstruct(
     Raises
     ------
     ParamError
-        If calibrations are missing or the kernel is unknown.
+        If calibrations are missing, or kernel, filter and factor do not go together.
     DataError, ShapeError
         If the data cannot be read or have no bright-field disc.
     """
+    if upsample != 1 and kernel != "mf":
+        remedy = "Take upsampled_tcbf for finer tilt-corrected bright field"
+        raise ParamError(Problem("upsample", f"1 with kernel {kernel!r}", str(upsample), remedy))
     coefficients, rotation = beam_optics(params)
     if bright is None:
         bright = open_bright_field(params, n_bin)
@@ -116,7 +120,7 @@ def reconstruct(
         phase, amplitude = joint_image(bright, coefficients, rotation, damping=damping)
         figure = plot_image(phase, bright.step_A, "phase / rad")
         return DirectImage(phase, amplitude, bright.step_A, info, {}, figure)
-    if upsample != 1 and kernel == "mf":
+    if upsample != 1:
         fine = unalias.unaliased_image(
             bright, coefficients, rotation, upsample=upsample, damping=damping
         )

@@ -18,6 +18,7 @@ from pyptyx.engine.masks import mask_problems, model_masks
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.regularisers import probe_mask_problems
+from pyptyx.engine.start_probe import mean_pattern
 from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
@@ -113,10 +114,18 @@ def _assemble(
         weight=1.0,
         executor=executor,
         batches=batching.split(np.arange(n), size, len(executor.backends)),
+        floor=_poisson_floor(resolved, source, spec.grid),
     )
     return Reconstruction(
         resolved, placed, spec, scan, executor, source, size, n, term, _resources=resources[1:]
     )
+
+
+def _poisson_floor(resolved: Mapping[str, Any], source: PatternSource | None, grid: Grid) -> float:
+    """``ml_floor`` in counts per data pixel."""
+    if resolved["algorithm"] != "ml" or source is None or not resolved["ml_floor"]:
+        return 0.0
+    return float(resolved["ml_floor"] * mean_pattern(resolved, source, grid).mean())
 
 
 def _measurements(resolved: Mapping[str, Any], source: PatternSource | None) -> int:

@@ -15,6 +15,8 @@ from pyptyx.methods.disc import Disc
 
 _CHUNK_BYTES = 32 << 20
 _BUFFER_BYTES = 64 << 20
+_CACHE_BYTES = 2 << 20
+"""Read at once, collected before writing, worked on at a time."""
 
 _SAMPLES = 16
 """Runs of neighbouring patterns that a first look takes, and patterns in each."""
@@ -157,20 +159,23 @@ def stream(source: PatternSource, bins: Bins, store: np.ndarray) -> Sums:
     total, faulty = np.zeros(ky * kx), np.zeros(ky * kx, dtype=bool)
     writer = _Writer(bins, store)
     chunks = source.iter_chunks(_CHUNK_BYTES)
+    block = max(1, _CACHE_BYTES // (4 * ky * kx))
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, chunks, None)
         while (item := coming.result()) is not None:
             coming = reader.submit(next, chunks, None)
             where, patterns = item
             flat = patterns.reshape(len(patterns), -1)
-            real = flat.astype(np.float32)
-            if flat.dtype.kind == "f":
-                finite = np.isfinite(real)
-                faulty |= ~finite.all(axis=0)
-                real[~finite] = 0
-            found[where] = real @ moments
-            total += np.ones(len(real), np.float32) @ real
-            writer.add(real if store.dtype.kind == "f" else flat)
+            for start in range(0, len(flat), block):
+                part = flat[start : start + block]
+                real = part.astype(np.float32)
+                if part.dtype.kind == "f":
+                    finite = np.isfinite(real)
+                    faulty |= ~finite.all(axis=0)
+                    real[~finite] = 0
+                found[where][start : start + block] = real @ moments
+                total += np.ones(len(real), np.float32) @ real
+                writer.add(real if store.dtype.kind == "f" else part)
     writer.flush()
     return Sums(
         total.reshape(ky, kx) / number,
@@ -200,7 +205,7 @@ class _Writer:
 
     def add(self, flat: np.ndarray) -> None:
         """Take the next patterns, as rows ``(B, ky * kx)``."""
-        values = flat[:, self._pixels]
+        values = flat.take(self._pixels, axis=1)
         if self._matrix is not None:
             values = (self._matrix @ values.T).T
         while len(values):

@@ -59,7 +59,8 @@ KERNELS = ("mf", "ssb", "obf", "tcbf", "icom")
 _NOTHING = 1e-10
 """Quantum efficiency that is rounding, not signal."""
 
-_TINY = 1e-300
+_TINY = 1e-100
+"""In place of a noise of zero."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,6 @@ class LinearImage:
     ----------
     phase : ndarray (Ny, Nx)
         rad, mean zero; for ``obf`` in units of the best transferred frequency.
-    amplitude : ndarray (Ny, Nx) or None
-        Modulus of the transmission, for joint images.
     transfer : ndarray (Py, Px // 2 + 1)
         Detective quantum efficiency: information relative to an ideal Zernike phase plate.
     ssnr : ndarray (Py, Px // 2 + 1)
@@ -91,7 +90,6 @@ class LinearImage:
     frc_q_A: np.ndarray
     resolution_A: float
     noise_rad: float
-    amplitude: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -175,10 +173,15 @@ def linear_images(
     Raises
     ------
     ParamError
-        If the kernel is unknown.
+        If the kernel or the filter is unknown.
     """
+    problems = []
     if kernel not in _WEIGHTS:
-        raise ParamError(Problem("kernel", f"one of {', '.join(KERNELS)}", repr(kernel)))
+        problems.append(Problem("kernel", f"one of {', '.join(KERNELS)}", repr(kernel)))
+    if isinstance(wiener, str) and wiener != "halves":
+        problems.append(Problem("wiener", '"halves", a number or None', repr(wiener)))
+    if problems:
+        raise ParamError(problems)
     pupils = [pupil_of(bright, c) for c in coefficient_sets]
     spectrum = spectrum_of(bright, pupils, rotation_rad, periodic)
     sums = _accumulate(bright, spectrum, pupils, _WEIGHTS[kernel], workers)

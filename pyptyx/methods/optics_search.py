@@ -30,6 +30,7 @@ _LARGEST_SHIFT = 0.4
 """Shift of an image, as part of the smaller side of the scan, up to which defocus is searched."""
 
 _CANDIDATES = 4
+_SEARCH_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,22 @@ def search(
             Optics(np.array([grid.defocus_A[c], 0.0, 0.0]), float(grid.rotation_rad[a]), transposed)
             for a, c in _peaks(values)
         ]
-        refined = sorted((maximise(Profile(seen, 3), p) for p in places), key=lambda o: -o.gain)
-        found += refined[:2]
+        profile = Profile(seen, 3)
+        refined = [maximise(profile, place, tolerance=_SEARCH_TOLERANCE) for place in places]
+        found += sorted(refined, key=lambda optics: -optics.gain)[:2]
     return found, grid
 
 
 def widen(data: Samples, start: Optics, *, fit_rotation: bool = True) -> Optics:
-    """Refine three coefficients with more and more frequencies."""
-    best = replace(start, coefficients_A=np.resize(start.coefficients_A[:3], 3))
+    """Refine the coefficients of a start, at least three, with more and more frequencies."""
+    known = np.asarray(start.coefficients_A, dtype=np.float64)
+    best = replace(start, coefficients_A=np.pad(known, (0, max(0, 3 - len(known)))))
+    num = len(best.coefficients_A)
     data = seen_by(thinned(data, best), best.transposed)
     size = np.hypot(*data.q_A.T) * data.wavelength_A / data.semiangle_rad
     for edge in (SEARCH_EDGE, REFINE_EDGE):
-        best = maximise(Profile(data.columns(size <= edge), 3), best, fit_rotation=fit_rotation)
+        part = Profile(data.columns(size <= edge), num)
+        best = maximise(part, best, fit_rotation=fit_rotation)
     return best
 
 
@@ -167,10 +172,15 @@ def extend(data: Samples, start: Optics, most: int, *, fit_rotation: bool = True
     return best
 
 
-def maximise(profile: Profile, start: Optics, *, fit_rotation: bool = True) -> Optics:
-    """The maximum of the likelihood next to a start, by quasi-Newton steps."""
-    s = profile.samples
-    scales = natural_scales(s, profile.num)
+def maximise(
+    profile: Profile, start: Optics, *, fit_rotation: bool = True, tolerance: float = 1e-8
+) -> Optics:
+    """The maximum of the likelihood next to a start, by quasi-Newton steps.
+
+    `tolerance` is the relative gain that ends them.
+    """
+    energy = profile.samples.energy
+    scales = natural_scales(profile.samples, profile.num)
     if not fit_rotation:
         scales[-1] = 0.0
     origin = np.append(start.coefficients_A, start.rotation_rad)
@@ -179,18 +189,18 @@ def maximise(profile: Profile, start: Optics, *, fit_rotation: bool = True) -> O
         p = origin + scales * x
         gain = profile.gain(p[:-1], float(p[-1]))
         slope = np.append(gain.by_coefficient, gain.by_rotation) * scales
-        return -gain.value / s.energy, -slope / s.energy
+        return -gain.value / energy, -slope / energy
 
     found = minimize(
         loss, np.zeros(len(origin)), jac=True, method="L-BFGS-B",
-        options={"maxiter": 60, "ftol": 1e-8, "gtol": 1e-6},
+        options={"maxiter": 60, "ftol": tolerance, "gtol": 1e-6},
     )  # fmt: skip
     p = origin + scales * found.x
     return replace(
         start,
         coefficients_A=p[:-1],
         rotation_rad=half_turn(float(p[-1])),
-        gain=-float(found.fun) * s.energy,
+        gain=-float(found.fun) * energy,
     )
 
 

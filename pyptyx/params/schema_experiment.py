@@ -88,5 +88,7 @@ INFO = table(
         "px"),
     Row("comy", None, array(("y", "x")), "Centre of mass of the patterns along y, written by us.",
         "px"),
+    Row("aberration_sigma", None, array(("coefficients",)),
+        "Standard deviations of `aberrations`, written by the calibration.", "Å"),
     Row("pyptyx_version", None, TEXT, "Version that wrote the parameters."),
 )  # fmt: skip

@@ -105,6 +105,8 @@ class DataTerm:
     executor : MapReduce
     batches : sequence of ndarray of int
         Measurement indices, batch by batch.
+    floor : float
+        Counts below which the Poisson term continues along its tangent (see the kernel `ml`).
     """
 
     name = "data"
@@ -119,6 +121,7 @@ class DataTerm:
         weight: float,
         executor: MapReduce,
         batches: Sequence[np.ndarray],
+        floor: float = 0.0,
     ) -> None:
         self.spec = spec
         self.weight = float(weight)
@@ -127,7 +130,7 @@ class DataTerm:
         self._feed = feed
         self._executor = executor
         self._models = [ForwardModel(spec, b) for b in executor.backends]
-        self._losses = [kernels.select(b).LOSSES[loss] for b in executor.backends]
+        self._losses = [kernels.select(b).loss_function(loss, floor) for b in executor.backends]
 
     def replace(self, weight: float, batches: Sequence[np.ndarray]) -> DataTerm:
         """The same term with another weight and other measurements; constants are shared."""

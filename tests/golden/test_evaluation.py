@@ -96,7 +96,8 @@ def padded(**extra):
 
 
 CASES = {
-    **{name: base() | {"algorithm": name} for name in ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2")},
+    **{name: base() | {"algorithm": name} for name in ("lsq_sqrt", "lsq", "lsq_sqrt_2")},
+    "ml": base() | {"algorithm": "ml", "ml_floor": 0},
     "nz3": base(slices=3),
     "nz3 odd": base(slices=3, n=15),
     "nz3 mp2 mo3 w.3": base(slices=3, modes=2, object_modes=3) | {"loss_weight": 0.3},

@@ -17,7 +17,7 @@ VARIANTS = {
     "A": {},
     "B": {"hist_length": 0},
     "C": {"hist_length": 1},
-    "D": {"algorithm": "ml", "update_probe": 0},
+    "D": {"algorithm": "ml", "ml_floor": 0, "update_probe": 0},
     "E": {"algorithm": "lsq", "hist_length": 3, "wolfe_c2_constant": 0.5},
     "F": {"atv_weight": 1.0},
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyptyx.physics.kernels.reference import LOSSES
+from pyptyx.physics.kernels.reference import LOSSES, loss_function, ml
 from tests.gradients.checks import central_difference
 
 SHAPE = (3, 5, 8)
@@ -25,6 +25,31 @@ def counts():
     rng = np.random.default_rng(5)
     data = rng.choice([0.0, 0.3, 0.5, 0.7, 4.0, 90.0], SHAPE)
     return rng.uniform(0.2, 50.0, SHAPE), data
+
+
+def test_poisson_with_a_floor_continues_along_its_tangent():
+    """Value and slope of ``-D ln I`` at the floor, and a straight line below it."""
+    floor = 0.2
+    intensity = np.array([[[1e-12, 0.05, 0.2, 0.3, 4.0]]])
+    data = np.array([[[3.0, 2.0, 1.0, 0.0, 5.0]]])
+    value, derivative = ml(intensity, data, floor)
+    at = np.maximum(intensity, floor)
+    expected = intensity - data * (np.log(at) + (intensity - at) / floor)
+    np.testing.assert_allclose(value, expected.sum(axis=(1, 2)), rtol=1e-13)
+    np.testing.assert_allclose(derivative, 1 - data / at, rtol=1e-13)
+    value, derivative = ml(np.zeros((1, 2, 3)), np.full((1, 2, 3), 7.0), floor)
+    assert value == 0
+    assert np.all(derivative == -7)
+
+
+def test_the_floor_is_for_the_poisson_term_only():
+    assert loss_function("lsq", 0.3) is LOSSES["lsq"]
+    assert loss_function("ml") is LOSSES["ml"]
+    bare, floored = (
+        loss_function("ml", f)(np.full((1, 2, 3), 0.1), np.ones((1, 2, 3))) for f in (0.0, 0.3)
+    )
+    assert bare[1][0, 0, 0] == pytest.approx(-9)
+    assert floored[1][0, 0, 0] == pytest.approx(1 - 1 / 0.3)
 
 
 def test_every_loss_is_tested():

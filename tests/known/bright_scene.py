@@ -30,11 +30,11 @@ def chi(ky, kx, coefficients, lam):
 class Scene:
     """Optics and scan."""
 
-    detector: tuple = (48, 52)
-    radius_px: float = 10.0
+    detector: tuple = (40, 44)
+    radius_px: float = 8.0
     energy_kV: float = 60.0
     semiangle: float = 0.030
-    scan: tuple = (40, 44)
+    scan: tuple = (31, 36)
     step: float = 0.8
     rotation_deg: float = 0.0
     aberrations: tuple = ()

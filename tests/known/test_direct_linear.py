@@ -303,5 +303,7 @@ def test_what_leaves_the_scan_does_not_come_back():
 def test_an_unknown_kernel_is_named(aberrated):
     with pytest.raises(ParamError, match="kernel: expected one of mf, ssb"):
         linear_image(bright_of(aberrated), (0.0,), kernel="best")
+    with pytest.raises(ParamError, match="wiener"):
+        linear_image(bright_of(aberrated), (0.0,), wiener="auto")
     with pytest.raises(ParamError, match="upsample"):
         unaliased_image(bright_of(aberrated), (0.0,), upsample=0)

@@ -10,8 +10,8 @@ from direct_scenes import SEMIANGLE, WAVELENGTH_A, correlation, scene
 
 import pyptyx.direct
 import pyptyx.tcbf
+from pyptyx import cli
 from pyptyx.data import open_source
-from pyptyx.engine.direct_align import with_optics
 from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.errors import ParamError
 from pyptyx.methods.bright_field import bright_field
@@ -183,6 +183,9 @@ def test_the_alignment_finds_the_aberrations(params, method, tmp_path):
     np.testing.assert_allclose(new["aberrations"][:3], TRUTH, atol=tolerance)
     assert abs(new["PLRotation_deg"]) < (0.3 if method == "varpro" else 3)
     assert new["extra_probe_defocus"] == 0
+    pixel = params["pixel_size_x_A"]
+    points = scan_positions_A((34, 40), params["scan_step_A"], new["PLRotation_deg"]) / pixel
+    np.testing.assert_allclose(new["positions"], points)
     assert new["probe"] is None
     for key, value in before.items():
         np.testing.assert_array_equal(params[key], value)
@@ -214,10 +217,33 @@ def test_compressed_data_are_aligned_by_their_masks(params):
         pyptyx.tcbf.run_tcbf_compressed_alignment({**params, "masks": None}, 1)
 
 
-def test_new_optics_turn_the_positions(params):
-    new = with_optics(params, np.array([1.0, 2.0]), 20.0)
-    pixel = params["pixel_size_x_A"]
-    expected = scan_positions_A((34, 40), params["scan_step_A"], 20.0) / pixel
-    np.testing.assert_allclose(new["positions"], expected)
+def test_a_method_or_factor_that_does_not_exist(params):
     with pytest.raises(ParamError, match="method"):
         pyptyx.tcbf.run_tcbf_alignment(params, [3], method="guess")
+    with pytest.raises(ParamError, match="upsample"):
+        pyptyx.direct.direct_image(params, "ssb", upsample=2)
+
+
+@pytest.mark.parametrize("method", ["ssb", "wdd"])
+def test_the_command_line(params, method, tmp_path, capsys):
+    np.save(tmp_path / "scan.npy", params["dataset"].reshape(34, 40, 40, 40))
+    text = f"""
+    [experiment]
+    data_path = "{tmp_path / "scan.npy"}"
+    wavelength_A = {WAVELENGTH_A}
+    acc_voltage = 60
+    scan_step_A = {params["scan_step_A"]}
+    rez_pixel_size_A = {params["rez_pixel_size_A"]}
+    conv_semiangle_mrad = 30.0
+    PLRotation_deg = 0.0
+    aberrations = [350.0, 40.0, -25.0]
+    """
+    (tmp_path / "run.toml").write_text(text)
+    out = tmp_path / "results"
+    assert cli.main(["direct", method, str(tmp_path / "run.toml"), "--output", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    name = "wdd/object.npy" if method == "wdd" else "direct/phase_ssb.npy"
+    image = np.load(out / name)
+    phase = np.angle(image) if method == "wdd" else image
+    inner = (slice(6, -6),) * 2
+    assert correlation(phase[inner], params["truth"][inner]) > 0.85

@@ -60,9 +60,18 @@ def test_low_dose_in_ten_evaluations(experiment):
 
 @pytest.mark.parametrize("algorithm", ["ml", "lsq_sqrt_2"])
 def test_other_losses_reach_it_too(experiment, algorithm):
-    # Poisson losses need a probe that lights every pixel with counts: here the mean pattern.
     result = reconstruct(experiment, 12, {"algorithm": algorithm, "probe": None})
     assert agreement(result, experiment) > 0.9
+
+
+def test_poisson_from_a_hard_aperture(experiment):
+    """Outside the disc the start predicts nothing where electrons were counted."""
+    result = reconstruct(experiment, 10, {"algorithm": "ml"})
+    assert result.evaluations <= 14
+    assert agreement(result, experiment) > 0.9
+    bare = reconstruct(experiment, 10, {"algorithm": "ml", "ml_floor": 0})
+    assert bare.evaluations > 20
+    assert agreement(bare, experiment) < 0.5
 
 
 def test_wrong_defocus_sign_and_transposition_fit_worse(experiment):

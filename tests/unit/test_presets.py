@@ -102,6 +102,7 @@ def compressed(rng, preset):
 
 MAKERS = {
     "thin_2d": experiment,
+    "low_dose": experiment,
     "multislice": experiment,
     "mixed_state": experiment,
     "near_field": near_field,

@@ -5,6 +5,8 @@ Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,12 +83,24 @@ def lsq_sqrt(intensity: Array, data: Array) -> tuple[Array, Array]:
     return value, residual
 
 
-def ml(intensity: Array, data: Array) -> tuple[Array, Array]:
-    """Poisson ``Σ I - D ln I`` per pattern and ``(I - D)/I``; where I = 0, 0 and ``-D``."""
-    safe = intensity + (intensity == 0)
-    value = pattern_sums(intensity - data * np.log(safe))
-    derivative = intensity - data
-    derivative /= safe
+def ml(intensity: Array, data: Array, floor: float = 0.0) -> tuple[Array, Array]:
+    """Poisson ``Σ I - D ln I`` per pattern and ``1 - D/I``; where I = 0, 0 and ``-D``.
+
+    Between 0 and `floor` the logarithm continues along its tangent.  Where a start lights a pixel
+    by nothing but rounding (I = 1e-10) and an electron was counted there, the bare term has a slope
+    of 1e10 that no step survives; the tangent has ``1 - D/floor``.
+    """
+    lit = intensity > 0
+    safe = np.maximum(intensity, intensity.dtype.type(floor))
+    safe += safe == 0
+    logarithm = np.log(safe)
+    if floor:
+        logarithm += (intensity - safe) * (1 / floor)
+    value = pattern_sums(intensity - data * (logarithm * lit))
+    if floor:
+        safe[~lit] = 1
+    derivative = data / safe
+    np.subtract(lit, derivative, out=derivative)
     return value, derivative
 
 
@@ -128,3 +142,8 @@ LOSSES = {
     "poisson_compressed": poisson_compressed,
 }
 """Data terms by the name of the parameter ``algorithm``."""
+
+
+def loss_function(name: str, floor: float = 0.0) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """The data term `name`; `floor` is that of `ml` and means nothing to the others."""
+    return partial(ml, floor=floor) if name == "ml" and floor else LOSSES[name]
