@@ -131,10 +131,15 @@ def main(argv: list[str] | None = None) -> int:
         scan = (sizes.scan, sizes.scan)
         print(f"{'':<22}{'wall':>11}{'processor':>13}{'peak memory':>14}")
         with open_source(path, scan_size=scan) as source:
-            options = {"dk_A": (sizes.dk_A,) * 2, "wavelength_A": WAVELENGTH_A}
             bright = timed(
                 "bright field",
-                lambda: bright_field(source, step_A=sizes.step_A, scan_size=scan, **options),
+                lambda: bright_field(
+                    source,
+                    dk_A=(sizes.dk_A, sizes.dk_A),
+                    wavelength_A=WAVELENGTH_A,
+                    step_A=sizes.step_A,
+                    scan_size=scan,
+                ),
             )
             for name, work in methods(bright, arguments.workers).items():
                 if wanted in name.lower():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +67,16 @@ def write_array(target: Path, array: np.ndarray) -> None:
     """Write an ``.npy`` file atomically; object arrays are refused."""
     with replacing(target) as temporary:
         np.save(temporary, array, allow_pickle=False)
+
+
+def scratch_array(
+    shape: tuple[int, ...], dtype: Any, in_memory: bool, folder: str | Path | None = None
+) -> np.ndarray:
+    """An empty array in memory, or in a file of `folder` that has no name and vanishes with it."""
+    if in_memory:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder, prefix="pyptyx-") as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
 
 
 def obstacle(folder: Path) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ import scipy.fft
 from pyptyx.backend import Backend
 from pyptyx.data import PatternSource
 from pyptyx.errors import Problem, ShapeError
+from pyptyx.files import scratch_array
 from pyptyx.methods.disc import Disc, find_disc
 from pyptyx.methods.frames import Sums, first_look, select, sort_pixels, stream
 
@@ -295,7 +295,9 @@ def bright_field(
     dtype = source.dtype if n_bin == 1 and source.dtype.itemsize <= 4 else np.dtype(np.float32)
     made = plan(bins.number, size, dtype, reading.memory_bytes)
     logger.info("Bright field: %s", made)
-    store = _allocate(made, reading.scratch)
+    store = scratch_array(
+        (made.shape[0], made.shape[1] * made.shape[2]), made.dtype, made.in_memory, reading.scratch
+    )
     sums = stream(source, bins, store)
 
     disc = find_disc(sums.pacbed, dk, reading.threshold)
@@ -329,16 +331,6 @@ def _scan_size(source: PatternSource, scan_size: Sequence[int] | None) -> tuple[
     if problems or size is None:
         raise ShapeError(problems)
     return size
-
-
-def _allocate(made: Plan, scratch: str | Path | None) -> np.ndarray:
-    shape = (made.shape[0], made.shape[1] * made.shape[2])
-    if made.in_memory:
-        return np.empty(shape, made.dtype)
-    # Kept alive by the memory map alone, and gone with it.
-    with tempfile.TemporaryFile(dir=scratch, prefix="pyptyx-") as file:
-        file.truncate(made.bytes)
-        return np.memmap(file, dtype=made.dtype, mode="r+", shape=shape)
 
 
 def _semiangle(disc: Disc, wavelength_A: float, given_rad: float | None) -> float:

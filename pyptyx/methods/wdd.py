@@ -20,7 +20,6 @@ J. M. Rodenburg, R. H. T. Bates, Phil. Trans. R. Soc. A 339 (1992) 521-553.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +31,7 @@ import scipy.fft
 
 from pyptyx.data import PatternSource
 from pyptyx.errors import ParamError, Problem
+from pyptyx.files import scratch_array
 from pyptyx.methods.bright_field import edge_taper, plan
 from pyptyx.methods.disc import Disc
 from pyptyx.methods.gamma import Overlaps, Pupil
@@ -108,7 +108,7 @@ def read_box(
     dtype = source.dtype if n_bin == 1 and source.dtype.itemsize <= 4 else np.dtype(np.float32)
     made = plan(by * bx, scan_size, dtype, memory_bytes)
     logger.info("WDD box: %s", made)
-    store = allocate((by * bx, source.shape[0]), dtype, made.in_memory, scratch)
+    store = scratch_array((by * bx, source.shape[0]), dtype, made.in_memory, scratch)
     rows, columns = slice(top, top + by * n_bin), slice(left, left + bx * n_bin)
     for where, patterns in source.iter_chunks():
         block = patterns[:, rows, columns]
@@ -124,16 +124,6 @@ def read_box(
     k_A = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     dk_A = (disc.dk_A[0] * n_bin, disc.dk_A[1] * n_bin)
     return Box(store.reshape(-1, *scan_size), (by, bx), k_A, dk_A)
-
-
-def allocate(
-    shape: tuple[int, ...], dtype: Any, in_memory: bool, scratch: str | Path | None
-) -> np.ndarray:
-    """An array in memory, or in a file that has no name and vanishes with it."""
-    if in_memory:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile(dir=scratch, prefix="pyptyx-") as file:
-        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
 
 
 def automatic_epsilon(counts: float) -> float:
@@ -217,7 +207,7 @@ def _scan_transform(box: Box, index: np.ndarray, periodic: bool) -> np.ndarray:
     rows, columns = edge_taper(size, 0 if periodic else None)
     shape = (len(index), len(box.k_A))
     made = plan(shape[1], (shape[0], 1), np.complex64)
-    g = allocate(shape, np.complex64, made.in_memory, None)
+    g = scratch_array(shape, np.complex64, made.in_memory, None)
 
     def transform(piece: slice) -> None:
         block = np.array(box.images[piece], dtype=np.float32)
