@@ -10,17 +10,16 @@ import argparse
 import json
 import logging
 import os
-import platform
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyptyx import __version__
+from pyptyx.doctor import report
 from pyptyx.errors import ParamError, Problem, ProblemError, PyptyxError
-from pyptyx.files import obstacle
 
 if TYPE_CHECKING:
     from pyptyx.engine.run import Result
@@ -29,23 +28,7 @@ OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 Settings = dict[str, Any]
 
-# Packages, and the extra of pyptyx that brings them (empty: always installed).
-_PACKAGES = {
-    "numpy": "",
-    "scipy": "",
-    "h5py": "",
-    "matplotlib": "",
-    "tqdm": "",
-    "cupy": "cuda13",
-    "numba": "fast-cpu",
-    "pyfftw": "fast-cpu",
-    "mpi4py": "mpi",
-    "torch": "torch",
-    "rosettasciio": "io",
-    "hdf5plugin": "io",
-}
 _DIRECT = ("mf", "ssb", "obf", "tcbf", "icom", "joint", "wdd")
-_DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with _messages_on_stderr(arguments.verbose):
         try:
-            return arguments.command(arguments)
+            code = arguments.command(arguments)
+            sys.stdout.flush()
+            return code
         except PyptyxError as error:
             if arguments.verbose:
                 traceback.print_exc()
             print(f"pyptyx: {error}", file=sys.stderr)
             return USER_ERROR
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
         except KeyboardInterrupt:
             print("pyptyx: interrupted", file=sys.stderr)
             return INTERRUPTED
@@ -88,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyptyx", description="Gradient-based ptychography for electron microscopy."
     )
-    parser.add_argument("--version", action="version", version=f"pyptyx {_version('pyptyx')}")
+    parser.add_argument("--version", action="version", version=f"pyptyx {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="details and tracebacks")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -286,7 +274,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     try:
         resolve(params, need=need)
     except ProblemError as error:
-        problems.update(dict.fromkeys(error.problems))
+        # Without the experiment's part only what the preset itself says can be judged.
+        problems.update(dict.fromkeys(p for p in error.problems if need or p.key in preset))
     if problems:
         raise ParamError(problems)
     print(describe(params))
@@ -339,60 +328,8 @@ def _print_result(result: Result) -> None:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    print(f"pyptyx    {_version('pyptyx')}")
-    print(f"Python    {platform.python_version()} on {platform.platform()}")
-    print("packages")
-    for name, extra in _PACKAGES.items():
-        remedy = f"not installed: pip install 'pyptyx[{extra}]'" if extra else "MISSING"
-        found = filter(None, map(_version, _DISTRIBUTIONS.get(name, (name,))))
-        print(f"  {name:<14}{next(found, remedy)}")
-    print(f"memory    {_memory()}")
-    print("workers")
-    for line in _workers():
-        print(f"  {line}")
-    print("caches")
-    for name, folder in _caches().items():
-        state = "NOT WRITABLE" if obstacle(folder) else "writable"
-        print(f"  {name:<14}{folder} ({state})")
+    print("\n".join(report()))
     return OK
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _memory() -> str:
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = (os.sysconf(n) * page for n in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return "unknown on this system"
-    return f"{_gib(total)}, {_gib(free)} free"
-
-
-def _workers() -> list[str]:
-    """What a run with ``devices="auto"`` would use."""
-    from pyptyx.backend import make_backends
-
-    backends = make_backends("auto")
-    if backends[0].name == "cpu":
-        return [f"no CUDA device: NumPy on {len(backends)} threads, one per core"]
-    lines = [f"{b.name:<14}{_gib(b.free_bytes())} free" for b in backends]
-    return [*lines, f"one thread per device, {len(backends)} in all"]
-
-
-def _caches() -> dict[str, Path]:
-    import matplotlib
-
-    kernels = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
-    return {"kernels": Path(kernels), "matplotlib": Path(matplotlib.get_cachedir())}
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ PACKAGE = REPOSITORY / "pyptyx"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 L5_MODULES = frozenset(
-    "initialize iterative direct dpc tcbf utils se vaa fft cli demo __init__ __main__".split()
+    "initialize iterative direct dpc tcbf utils se vaa fft".split()
+    + "cli doctor demo __init__ __main__".split()
 )
 """The faces: thin modules with PyPty's names, which keep PyPty's signatures."""
 

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import pyptyx.params
-from pyptyx import cli, demo
+from pyptyx import cli, demo, doctor
 from pyptyx.errors import DataError, NumericalError, ParamError, Problem
 
 
@@ -209,7 +209,7 @@ def test_usage_errors(argv, capsys):
 
 def test_doctor(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "new" / "cache"))
-    monkeypatch.setitem(cli._PACKAGES, "surely-not-installed", "extra")
+    monkeypatch.setitem(doctor._PACKAGES, "surely-not-installed", "extra")
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "Python" in out
