@@ -165,6 +165,7 @@ def plot_loss(records: Iterable[Mapping[str, Any] | Any]) -> Figure:
     ax.plot(epochs, losses, marker=".", color="black", linewidth=1)
     if losses.size and np.all(losses > 0):
         ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
     ax.grid(visible=True, which="both", alpha=0.25)
