@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from scipy.spatial import ConvexHull, QhullError
 
 from pyptyx.errors import Problem, ShapeError
@@ -165,7 +166,7 @@ def plot_loss(records: Iterable[Mapping[str, Any] | Any]) -> Figure:
     ax.plot(epochs, losses, marker=".", color="black", linewidth=1)
     if losses.size and np.all(losses > 0):
         ax.set_yscale("log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
     ax.grid(visible=True, which="both", alpha=0.25)
