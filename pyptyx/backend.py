@@ -17,6 +17,7 @@ import numpy as np
 import scipy.fft
 
 from pyptyx.errors import DeviceError
+from pyptyx.fftw import WindowTransforms
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,22 @@ class Backend:
         ``"cpu"`` or ``"cuda:0"`` and so on.
     xp : module
         The array namespace.
+    compiled : bool
+        Whether kernels compiled for the CPU serve this backend.
+
+    Parameters
+    ----------
+    fast : bool
+        Use numba and FFTW, as far as they are installed.
     """
 
     name: str = "cpu"
+    compiled: bool = False
 
-    def __init__(self) -> None:
+    def __init__(self, fast: bool = False) -> None:
         self.xp: Any = np
+        self.compiled = fast and _installed("numba")
+        self._windows = WindowTransforms() if fast and _installed("pyfftw") else None
 
     def context(self) -> AbstractContextManager[Any]:
         """Context in which the device of this backend is the current one."""
@@ -55,6 +66,8 @@ class Backend:
 
     def fft2(self, a: Array, overwrite: bool = False) -> Array:
         """Forward DFT over the last two axes, no factor."""
+        if self._windows is not None and self._windows.fits(a):
+            return self._windows.transform(a, forward=True, overwrite=overwrite)
         return scipy.fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
 
     def ifft2(self, a: Array, overwrite: bool = False) -> Array:
@@ -63,6 +76,8 @@ class Backend:
 
     def fft2_adjoint(self, a: Array, overwrite: bool = False) -> Array:
         """Adjoint of `fft2`: the inverse DFT without its factor."""
+        if self._windows is not None and self._windows.fits(a):
+            return self._windows.transform(a, forward=False, overwrite=overwrite)
         return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1, norm="forward")
 
     def free_bytes(self) -> int:
@@ -74,6 +89,24 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until all work of this device is done."""
+
+    @property
+    def array(self) -> type:
+        """The type of this device's arrays."""
+        return self.xp.ndarray
+
+    @property
+    def group_id(self) -> str | None:
+        """Name of the device among those that exchange arrays directly; None if it cannot."""
+        return None
+
+    def group_key(self) -> Any:
+        """What one process sends to all that form a `group`."""
+        raise DeviceError(f"{self.name}: expected a device with NCCL, got none")
+
+    def group(self, key: Any, rank: int, size: int) -> DeviceGroup:
+        """This device as number `rank` of `size` that got the same key."""
+        raise DeviceError(f"{self.name}: expected a device with NCCL, got none")
 
 
 class CupyBackend(Backend):
@@ -122,6 +155,40 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         self._stream.synchronize()
 
+    @property
+    def group_id(self) -> str | None:
+        device = self._cupy.cuda.Device(self.device_id)
+        return device.pci_bus_id if self._cupy.cuda.nccl.available else None
+
+    def group_key(self) -> Any:
+        return self._cupy.cuda.nccl.get_unique_id()
+
+    def group(self, key: Any, rank: int, size: int) -> DeviceGroup:
+        nccl = self._cupy.cuda.nccl
+        return DeviceGroup(nccl, nccl.NcclCommunicator(size, key, rank), self._stream)
+
+
+class DeviceGroup:
+    """Devices of several processes that add arrays among themselves, through NCCL."""
+
+    def __init__(self, nccl: Any, communicator: Any, stream: Any) -> None:
+        self._types = {
+            np.dtype(np.float32): nccl.NCCL_FLOAT32,
+            np.dtype(np.float64): nccl.NCCL_FLOAT64,
+            np.dtype(np.int64): nccl.NCCL_INT64,
+        }
+        self._sum = nccl.NCCL_SUM
+        self._communicator = communicator
+        self._stream = stream
+
+    def sum_into(self, flat: Array) -> None:
+        """Replace a contiguous real array by its sum over the devices."""
+        kind, pointer = self._types[flat.dtype], flat.data.ptr
+        self._communicator.allReduce(
+            pointer, pointer, flat.size, kind, self._sum, self._stream.ptr
+        )
+        self._stream.synchronize()
+
 
 class _DeviceContext(AbstractContextManager[Any]):
     """Device and stream entered together, left in the reverse order."""
@@ -138,6 +205,10 @@ class _DeviceContext(AbstractContextManager[Any]):
             part.__exit__(*exc)
 
 
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def _cupy() -> Any:
     import cupy
 
@@ -146,7 +217,7 @@ def _cupy() -> Any:
 
 def cuda_device_count() -> int:
     """Number of usable CUDA devices; 0 without CuPy or without a driver."""
-    if importlib.util.find_spec("cupy") is None:
+    if not _installed("cupy"):
         return 0
     try:
         return int(_cupy().cuda.runtime.getDeviceCount())
@@ -155,7 +226,9 @@ def cuda_device_count() -> int:
         return 0
 
 
-def make_backends(devices: int | str | list[int] = "auto", prefer: str = "gpu") -> list[Backend]:
+def make_backends(
+    devices: int | str | list[int] = "auto", prefer: str = "gpu", fast: bool = True
+) -> list[Backend]:
     """One backend per worker.
 
     Parameters
@@ -165,6 +238,8 @@ def make_backends(devices: int | str | list[int] = "auto", prefer: str = "gpu") 
         "auto" meaning one per core available to this process.
     prefer : {"gpu", "cpu"}
         ``"cpu"`` uses NumPy even where a GPU is present.
+    fast : bool
+        On a CPU: use numba and FFTW, as far as they are installed.
 
     Returns
     -------
@@ -186,7 +261,7 @@ def make_backends(devices: int | str | list[int] = "auto", prefer: str = "gpu") 
         count = n_cuda if devices == "auto" else min(int(devices), n_cuda)
         return [CupyBackend(d) for d in range(count)]
     count = available_cores() if devices == "auto" else int(devices)
-    return [Backend() for _ in range(count)]
+    return [Backend(fast) for _ in range(count)]
 
 
 def available_cores() -> int:

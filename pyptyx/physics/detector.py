@@ -17,6 +17,7 @@ import numpy as np
 from pyptyx.backend import Backend
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.kernels import reference as kernels
+from pyptyx.physics.kernels import select
 from pyptyx.physics.tilt import Separable
 
 Array = Any
@@ -147,6 +148,7 @@ class FarField(_DataGrid):
         self, grid: Grid, geometry: DetectorGeometry, backend: Backend, dtype: Any
     ) -> None:
         self._backend = backend
+        self._kernels = select(backend)
         real = np.empty(0, dtype).real.dtype
         self._mask = backend.asarray(grid.mask.astype(real))
         fraction = collect(grid.mask[None].astype(np.float64), geometry)[0] / geometry.upsample**2
@@ -170,6 +172,22 @@ class FarField(_DataGrid):
         g *= self._mask * self._mask.dtype.type(2 / (wave.shape[1] * wave.shape[2]))
         wave = kernels.scale_wave(wave, g)
         return self._backend.fft2_adjoint(wave, overwrite=True), None
+
+
+    def compare(
+        self, exit_wave: Array, data: Array, loss: kernels.Loss, weight: float
+    ) -> tuple[Array, Array, Array]:
+        """`forward`, loss and `vjp` in one, for data on the model's own pixels.
+
+        Returns
+        -------
+        value, sse : array, (B,), float64
+        g : array, (B, Mp, Mo, ny, nx)
+            Gradient of `weight` times the loss by the exit wave, which is overwritten.
+        """
+        wave = self._backend.fft2(exit_wave, overwrite=True)
+        value, sse = self._kernels.compare(wave, data, self._mask, loss, weight)
+        return value, sse, self._backend.fft2_adjoint(wave, overwrite=True)
 
 
 @dataclass(frozen=True)
@@ -269,8 +287,8 @@ class NearField(_DataGrid):
         spectrum = self._backend.fft2(kernels.scale_wave(wave, g), overwrite=True)
         if wants_tilt:
             # The slope enters as the shift Δ τ of the image.
-            v = kernels.imag_inner(image, spectrum) / self._grid.size
-            g_tilt = self._tilt.gradient(v) * saved.defocus_A[:, None]
+            rows, columns = kernels.imag_marginals(image / self._grid.size, spectrum)
+            g_tilt = self._tilt.gradient(rows, columns) * saved.defocus_A[:, None]
         spectrum = kernels.mul_conj(saved.transfer, spectrum)
         return self._backend.ifft2(spectrum, overwrite=True), g_tilt
 

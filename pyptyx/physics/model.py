@@ -29,10 +29,11 @@ from pyptyx.physics.detector import (
     NearFieldOptics,
 )
 from pyptyx.physics.grid import Grid, disc_mask
+from pyptyx.physics.kernels.reference import Loss, squared_norms
 from pyptyx.physics.multislice import Multislice
 from pyptyx.physics.optics import aberration_basis
-from pyptyx.physics.patches import band_limit, patches, patches_vjp
-from pyptyx.physics.probe import Illumination, ProbeStage
+from pyptyx.physics.patches import band_limit, own_windows, own_windows_vjp
+from pyptyx.physics.probe import Illumination, ProbePlan, ProbeStage
 from pyptyx.physics.tilt import AFTER, BEFORE, INSIDE, TiltPlan, ramp, ramp_factor, ramp_vjp
 from pyptyx.physics.virtual import VirtualDetectors
 
@@ -83,11 +84,9 @@ class ModelSpec:
     dtype: Any = np.complex64
 
     @property
-    def probe_as_spectrum(self) -> bool:
-        """Whether the probe enters through its spectrum."""
-        return ProbeStage.uses_spectrum(
-            self.plates, self.num_aberrations > 0, self.tilt.before, self.shift
-        )
+    def illumination(self) -> ProbePlan:
+        """The elements of the illumination."""
+        return ProbePlan(self.plates, self.num_aberrations > 0, self.tilt.before, self.shift)
 
     @property
     def data_shape(self) -> tuple[int, int]:
@@ -128,7 +127,6 @@ class Batch:
 @dataclass
 class _Saved:
     batch: Batch
-    patches: Any = None
     probe: Any = None
     multislice: Any = None
     ramp: Any = None
@@ -151,7 +149,7 @@ class ForwardModel:
                 grid.q_y[:, None], grid.q_x[None, :], grid.wavelength_A, spec.num_aberrations
             )
         self._mask = backend.asarray(grid.mask.astype(real))
-        self._probe = ProbeStage(grid, basis, backend, dtype)
+        self._probe = ProbeStage(grid, spec.illumination, basis, backend, dtype)
         self._multislice = Multislice(grid, spec.distances_A, backend, dtype)
         self._ramp = ramp_factor(grid, backend, dtype)
         self._detector = _detector(spec, backend)
@@ -166,8 +164,7 @@ class ForwardModel:
         state = dict(x)
         if not self.spec.patch_band_limit:
             state["object"] = band_limit(x["object"], self._object_mask(x["object"]), self.backend)
-        if self.spec.probe_as_spectrum:
-            state["probe"] = self.backend.fft2(x["probe"])
+        state["probe"] = self._probe.enter(x["probe"])
         return state
 
     def finish(self, acc: Tree) -> Tree:
@@ -177,8 +174,8 @@ class ForwardModel:
             out["object"] = band_limit(
                 acc["object"], self._object_mask(acc["object"]), self.backend
             )
-        if "probe" in acc and self.spec.probe_as_spectrum:
-            out["probe"] = self.backend.ifft2(acc["probe"])
+        if "probe" in acc:
+            out["probe"] = self._probe.leave(acc["probe"])
         return out
 
     # -- once per batch ------------------------------------------------------------------------
@@ -193,27 +190,56 @@ class ForwardModel:
         data = self._detector.to_data(intensity, saved.background)
         return (data if self._virtual is None else self._virtual.forward(data)), saved
 
+    def loss_and_gradient(
+        self, state: Tree, batch: Batch, data: Array, loss: Loss, weight: float, acc: Tree
+    ) -> tuple[Array, Array]:
+        """`forward`, loss and `vjp` of a batch; gradients of weight · loss are added into `acc`.
+
+        Returns
+        -------
+        value, sse : array, (B,), float64
+            ``Σ l(I, D)`` without the weight, and ``Σ (I - D)²``.
+        """
+        detector = self._detector
+        if isinstance(detector, FarField) and self._is_bare(state):
+            saved = _Saved(batch)
+            exit_wave = self._exit_wave(state, batch, saved)
+            value, sse, wave = detector.compare(exit_wave, data, loss, weight)
+            self._unwind(saved, wave, None, acc)
+            return value, sse
+        intensity, saved = self.forward(state, batch)
+        sse = squared_norms(intensity - data)
+        value, derivative = loss(intensity, data)
+        if weight != 1:
+            derivative *= derivative.dtype.type(weight)
+        self.vjp(saved, derivative, acc)
+        return value, sse
+
+    def _is_bare(self, state: Tree) -> bool:
+        """Whether nothing lies between the detector's plane and the loss."""
+        return self.spec.geometry.trivial and self._virtual is None and "background" not in state
+
     def exit_waves(self, state: Tree, batch: Batch) -> Array:
         """Exit waves (B, Mp, Mo, ny, nx) in front of the detector."""
         return self._exit_wave(state, batch, _Saved(batch))
 
     def vjp(self, saved: _Saved, g: Array, acc: Tree) -> None:
         """Add the gradients for ``g = dL/dI``, overwritten, into `acc`; its keys are wanted."""
+        wants_inside = "tilts" in acc and self.spec.tilt.inside
+        wave, g_lens = self._detector_vjp(saved, g, acc, wants_inside)
+        self._unwind(saved, wave, g_lens, acc)
+
+    def _unwind(self, saved: _Saved, wave: Array, g_lens: np.ndarray | None, acc: Tree) -> None:
+        """From the gradient of the exit wave back; `g_lens` is that of the tilt by the lens."""
         spec, rows = self.spec, saved.batch.indices
         g_tilts = np.zeros((len(rows), 6)) if "tilts" in acc else None
-        wants_inside = g_tilts is not None and spec.tilt.inside
-        wave, g_lens = self._detector_vjp(saved, g, acc, wants_inside)
         if saved.ramp is not None:
             wave, g_after = ramp_vjp(saved.ramp, wave, None if g_tilts is None else self._ramp)
             if g_tilts is not None:
                 g_tilts[:, AFTER] = g_after
         if saved.exit_mask:
             wave = band_limit(wave, self._mask, self.backend)
-        wave, g_patches, g_inside = self._multislice.vjp(
-            saved.multislice, wave, "object" in acc, wants_inside
-        )
-        if g_patches is not None:
-            patches_vjp(saved.patches, g_patches, self._patch_mask, acc["object"], self.backend)
+        wave, g_inside = self._multislice_vjp(saved, wave, acc)
         grads = self._probe_vjp(saved, wave, acc)
         if g_tilts is not None:
             for part in (g_inside, g_lens):
@@ -227,6 +253,19 @@ class ForwardModel:
             acc["current"][rows] += grads["current"]
         if "aberrations" in grads:
             np.add.at(acc["aberrations"], saved.batch.aberration_row, grads["aberrations"])
+
+    def _multislice_vjp(
+        self, saved: _Saved, wave: Array, acc: Tree
+    ) -> tuple[Array, np.ndarray | None]:
+        """Add the object's gradient into `acc`; return those of the wave and of the tilt inside."""
+        wants_inside = "tilts" in acc and self.spec.tilt.inside
+        target = acc.get("object")
+        if target is None or not self.spec.patch_band_limit:
+            return self._multislice.vjp(saved.multislice, wave, target, wants_inside)
+        stack = self.backend.xp.zeros_like(saved.multislice.obj)
+        out = self._multislice.vjp(saved.multislice, wave, stack, wants_inside)
+        own_windows_vjp(saved.batch.corners, stack, self._mask, target, self.backend)
+        return out
 
     def _detector_vjp(
         self, saved: _Saved, g: Array, acc: Tree, wants_tilt: bool
@@ -253,9 +292,9 @@ class ForwardModel:
     def _exit_wave(self, state: Tree, batch: Batch, saved: _Saved) -> Array:
         spec, rows = self.spec, batch.indices
         tilts = _tilts(state, batch)
-        windows, saved.patches = patches(
-            state["object"], batch.corners, spec.grid.shape, self._patch_mask, self.backend
-        )
+        obj, corners = state["object"], batch.corners
+        if spec.patch_band_limit:
+            obj, corners = own_windows(obj, corners, spec.grid.shape, self._mask, self.backend)
         light = Illumination(
             scenario=batch.scenario,
             current=state["current"][rows] if "current" in state else None,
@@ -266,11 +305,12 @@ class ForwardModel:
             tilt=tilts[:, BEFORE] if spec.tilt.before else None,
             shift=_rows(state["positions"], rows) - batch.corners if spec.shift else None,
         )
-        probe = state["probe"]
-        wave, saved.probe = self._probe.forward(probe, probe, light)
-        wave, saved.multislice = self._multislice.forward(wave, windows, self._inside(tilts))
+        wave, saved.probe = self._probe.forward(state["probe"], light)
+        wave, saved.multislice = self._multislice.forward(
+            wave, obj, corners, self._inside(tilts)
+        )
         if spec.tilt.after:
-            saved.exit_mask = windows.shape[2] == 1
+            saved.exit_mask = obj.shape[1] == 1
             if saved.exit_mask:
                 wave = band_limit(wave, self._mask, self.backend)
             wave, saved.ramp = ramp(wave, self._ramp.factor(tilts[:, AFTER]))
@@ -280,10 +320,6 @@ class ForwardModel:
 
     def _inside(self, tilts: np.ndarray) -> np.ndarray | None:
         return tilts[:, INSIDE] if self.spec.tilt.inside else None
-
-    @property
-    def _patch_mask(self) -> Array | None:
-        return self._mask if self.spec.patch_band_limit else None
 
     def _object_mask(self, obj: Array) -> Array:
         grid = self.spec.grid

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pyptyx.backend import Backend
+from pyptyx.physics import kernels
 from pyptyx.physics.grid import Grid
-from pyptyx.physics.kernels import reference as kernels
 from pyptyx.physics.tilt import Separable
 
 Array = Any
@@ -28,7 +28,8 @@ def fresnel_propagator(grid: Grid, distance_A: float) -> np.ndarray:
 @dataclass
 class _Saved:
     incoming: list[Array]
-    patches: Array
+    obj: Array
+    corners: np.ndarray
     factors: list[Array]
 
 
@@ -48,21 +49,28 @@ class Multislice:
     def __init__(self, grid: Grid, distances_A: Any, backend: Backend, dtype: Any) -> None:
         self._grid = grid
         self._backend = backend
+        self._kernels = kernels.select(backend)
         self._separable: dict[float, Separable] = {}
         self._propagators: dict[float, Array] = {}
         self._distances = [float(d) for d in distances_A]
         for d in set(self._distances):
-            self._propagators[d] = backend.asarray(fresnel_propagator(grid, d).astype(dtype))
+            # 1/N belongs to the inverse transform, which leaves it out.
+            factor = fresnel_propagator(grid, d) / grid.size
+            self._propagators[d] = backend.asarray(factor.astype(dtype))
             ramp = -2 * np.pi * d
             self._separable[d] = Separable(ramp * grid.q_y, ramp * grid.q_x, backend, dtype)
 
-    def forward(self, wave: Array, patches: Array, tilt: np.ndarray | None) -> tuple[Array, _Saved]:
+    def forward(
+        self, wave: Array, obj: Array, corners: np.ndarray, tilt: np.ndarray | None
+    ) -> tuple[Array, _Saved]:
         """Exit waves of a batch.
 
         Parameters
         ----------
         wave : array, (B or 1, Mp, ny, nx)
-        patches : array, (B, Mo, Nz, ny, nx)
+        obj : array, (Mo, Nz, Y, X)
+        corners : ndarray of int, (B, 2)
+            Top-left corners of the windows.
         tilt : ndarray, (B, 2), or None
             Slopes inside the specimen; None means untilted propagation.
 
@@ -73,54 +81,49 @@ class Multislice:
             For `vjp`.
         """
         incoming = wave[:, :, None]
-        saved = _Saved([incoming], patches, [])
+        saved = _Saved([incoming], obj, corners, [])
         factors = {d: self._propagator(d, tilt) for d in set(self._distances)}
-        out = incoming * patches[:, None, :, 0]
-        for z in range(1, patches.shape[2]):
+        out = self._kernels.transmit(incoming, obj, 0, corners)
+        for z in range(1, obj.shape[1]):
             factor = factors[self._distances[z - 1]]
             spectrum = self._backend.fft2(out, overwrite=True)
             spectrum *= factor
-            incoming = self._backend.ifft2(spectrum, overwrite=True)
+            incoming = self._backend.fft2_adjoint(spectrum, overwrite=True)
             saved.incoming.append(incoming)
             saved.factors.append(factor)
-            out = incoming * patches[:, None, :, z]
+            out = self._kernels.transmit(incoming, obj, z, corners)
         return out, saved
 
     def vjp(
-        self, saved: _Saved, g: Array, wants_object: bool, wants_tilt: bool
-    ) -> tuple[Array, Array | None, np.ndarray | None]:
-        """Adjoint of `forward` for the gradient `g` of the exit wave.
+        self, saved: _Saved, g: Array, g_object: Array | None, wants_tilt: bool
+    ) -> tuple[Array, np.ndarray | None]:
+        """Adjoint of `forward` for the gradient `g` of the exit wave, which is used up.
+
+        The object's gradient is added into `g_object`, if given.
 
         Returns
         -------
         g_wave : array, (B, Mp, ny, nx)
-        g_patches : array, (B, Mo, Nz, ny, nx), or None
         g_tilt : ndarray, (B, 2), or None
         """
-        patches = saved.patches
-        g_patches = np.empty_like(patches) if wants_object else None
-        g_tilt = np.zeros((patches.shape[0], 2)) if wants_tilt else None
-        for z in reversed(range(patches.shape[2])):
+        g_tilt = np.zeros((len(saved.corners), 2)) if wants_tilt else None
+        for z in reversed(range(saved.obj.shape[1])):
             incoming = saved.incoming[z]
-            if g_patches is not None:
-                if g.shape[1] == 1:
-                    kernels.mul_conj(incoming[:, 0], g[:, 0], out=g_patches[:, :, z])
-                else:
-                    kernels.mul_conj(incoming, g).sum(axis=1, out=g_patches[:, :, z])
-            g = kernels.mul_conj(patches[:, None, :, z], g)
+            self._kernels.transmit_vjp(incoming, saved.obj, z, saved.corners, g, g_object)
             if z == 0:
                 break
-            spectrum = self._backend.fft2(g)
+            spectrum = self._backend.fft2(g, overwrite=True)
             if g_tilt is not None:
-                v = kernels.imag_inner(self._backend.fft2(incoming), spectrum) / self._grid.size
-                g_tilt += self._separable[self._distances[z - 1]].gradient(v)
-            g = self._backend.ifft2(
-                kernels.mul_conj(saved.factors[z - 1], spectrum), overwrite=True
-            )
-        return (g[:, :, 0] if g.shape[2] == 1 else g.sum(axis=2)), g_patches, g_tilt
+                marginals = self._kernels.imag_marginals(
+                    self._backend.fft2(incoming) / self._grid.size, spectrum
+                )
+                g_tilt += self._separable[self._distances[z - 1]].gradient(*marginals)
+            spectrum *= saved.factors[z - 1].conj()
+            g = self._backend.fft2_adjoint(spectrum, overwrite=True)
+        return (g[:, :, 0] if g.shape[2] == 1 else g.sum(axis=2)), g_tilt
 
     def _propagator(self, d: float, tilt: np.ndarray | None) -> Array:
-        """Propagator broadcastable to (B, Mp, Mo, ny, nx)."""
+        """Propagator over N, broadcastable to (B, Mp, Mo, ny, nx)."""
         base = self._propagators[d]
         if tilt is None:
             return base[None, None, None]

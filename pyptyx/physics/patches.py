@@ -29,10 +29,12 @@ def band_limit(a: Array, mask: Array, backend: Backend) -> Array:
     return backend.ifft2(spectrum, overwrite=True)
 
 
-def patches(
-    obj: Array, corners: np.ndarray, window: tuple[int, int], mask: Array | None, backend: Backend
+def own_windows(
+    obj: Array, corners: np.ndarray, window: tuple[int, int], mask: Array, backend: Backend
 ) -> tuple[Array, np.ndarray]:
-    """Windows of the object, each band-limited if a mask is given.
+    """Windows of the object, each band-limited by itself (PyPty's way), stacked along y.
+
+    The stack is an object again, in which the windows no longer overlap.
 
     Parameters
     ----------
@@ -40,26 +42,25 @@ def patches(
     corners : ndarray of int, (B, 2)
     window : tuple of int
         ``(ny, nx)``.
-    mask : array, (ny, nx), or None
-        Band limit per window (PyPty's way); None leaves the windows as they are.
+    mask : array, (ny, nx)
+        Band limit per window.
     backend : Backend
 
     Returns
     -------
-    windows : array, (B, Mo, Nz, ny, nx)
-    saved
-        What `patches_vjp` needs.
+    stack : array, (Mo, Nz, B · ny, nx)
+    corners : ndarray of int, (B, 2)
+        Corners of the windows in the stack.
     """
-    out = kernels.gather(obj, corners, window)
-    if mask is not None:
-        out = band_limit(out, mask, backend)
-    return out, corners
+    cut = band_limit(kernels.gather(obj, corners, window), mask, backend)
+    stack = backend.xp.moveaxis(cut, 0, 2).reshape(*obj.shape[:2], -1, window[1])
+    rows = window[0] * np.arange(len(corners))
+    return stack, np.stack([rows, np.zeros_like(rows)], axis=1)
 
 
-def patches_vjp(
-    saved: np.ndarray, g: Array, mask: Array | None, g_object: Array, backend: Backend
+def own_windows_vjp(
+    corners: np.ndarray, g: Array, mask: Array, g_object: Array, backend: Backend
 ) -> None:
-    """Add the adjoint of `patches`, applied to `g` (B, Mo, Nz, ny, nx), into `g_object`."""
-    if mask is not None:
-        g = band_limit(g, mask, backend)
-    kernels.scatter_add(g_object, saved, g)
+    """Add the adjoint of `own_windows`, applied to `g` (Mo, Nz, B · ny, nx), into `g_object`."""
+    cut = g.reshape(*g.shape[:2], len(corners), *mask.shape)
+    kernels.scatter_add(g_object, corners, band_limit(backend.xp.moveaxis(cut, 2, 0), mask, backend))

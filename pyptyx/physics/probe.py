@@ -1,7 +1,7 @@
 """The probe on its way: scenario, current, phase plate, local aberrations, tilt, shift.
 
 All of these but the tilt multiply the probe spectrum, so the spectrum is computed once per
-evaluation and every pattern costs one inverse FFT per mode:
+evaluation (`ProbeStage.enter`) and every pattern costs one inverse FFT per mode:
 
 ``ψ_t = |c_t| F⁻¹[ S_t · M · F[ T_t · F⁻¹[ A_t · M · H_t · F p ] ] ]``
 
@@ -12,14 +12,15 @@ Without a tilt before the specimen the two transforms in the middle vanish.  Shi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pyptyx.backend import Backend
 from pyptyx.physics.grid import Grid
-from pyptyx.physics.kernels import reference as kernels
+from pyptyx.physics.kernels import select
+from pyptyx.physics.kernels.reference import imag_inner, mul_conj, pattern_sums
 from pyptyx.physics.tilt import Separable, ramp, ramp_factor, ramp_vjp
 
 Array = Any
@@ -53,17 +54,44 @@ class Illumination:
     shift: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class ProbePlan:
+    """Which elements the illumination of a run has."""
+
+    plates: bool = False
+    aberrations: bool = False
+    tilt: bool = False
+    shift: bool = False
+
+    @property
+    def shifts_spectrum(self) -> bool:
+        """Whether the shift is applied with plates and aberrations, not behind a tilt."""
+        return self.shift and not self.tilt
+
+    @property
+    def spectral(self) -> bool:
+        """Whether the probe enters through its spectrum."""
+        return self.plates or self.masked
+
+    @property
+    def masked(self) -> bool:
+        """Whether the band limit enters with the spectrum."""
+        return self.aberrations or self.shifts_spectrum
+
+
 @dataclass
 class _Saved:
     """What the adjoint needs."""
 
-    spectral_factor: Array = None
+    light: Illumination
+    factor: Array = None
+    rows: Any = None
+    ramps: Any = None
     spectrum: Array = None
     ramped: Any = None
     shift_factor: Array = None
     shifted: Array = None
     unscaled: Array = None
-    illumination: Illumination = field(default_factory=Illumination)
 
 
 class ProbeStage:
@@ -72,6 +100,7 @@ class ProbeStage:
     Parameters
     ----------
     grid : Grid
+    plan : ProbePlan
     basis : ndarray, (Nab, ny, nx), or None
         Aberration phases in rad per Å.
     backend : Backend
@@ -79,26 +108,38 @@ class ProbeStage:
         Complex working type.
     """
 
-    def __init__(self, grid: Grid, basis: np.ndarray | None, backend: Backend, dtype: Any) -> None:
-        self._grid = grid
+    def __init__(
+        self, grid: Grid, plan: ProbePlan, basis: np.ndarray | None, backend: Backend, dtype: Any
+    ) -> None:
+        self._plan = plan
         self._backend = backend
+        self._kernels = select(backend)
         self._dtype = np.dtype(dtype)
-        real = np.empty(0, dtype).real.dtype
-        self._mask = backend.asarray(grid.mask.astype(real))
+        self._real = np.empty(0, dtype).real.dtype
+        mask = grid.mask if plan.masked else np.ones(grid.shape)
+        # 1/N belongs to the inverse transform, which leaves it out.
+        self._entrance = backend.asarray((mask / grid.size).astype(self._real))
+        self._band = backend.asarray(mask.astype(self._real))
+        self._mask = backend.asarray((grid.mask / grid.size).astype(self._real))
         self._basis: Any = None if basis is None else np.asarray(basis, np.float64)
         self._shift = Separable(-2 * np.pi * grid.f_y, -2 * np.pi * grid.f_x, backend, dtype)
         self._ramp = ramp_factor(grid, backend, dtype)
 
-    def forward(
-        self, probe: Array, spectrum: Array | None, light: Illumination
-    ) -> tuple[Array, _Saved]:
+    def enter(self, probe: Array) -> Array:
+        """What `forward` reads, once per evaluation: the probe, or ``M F[probe] / N``."""
+        return self._backend.fft2(probe) * self._entrance if self._plan.spectral else probe
+
+    def leave(self, g: Array) -> Array:
+        """Adjoint of `enter`."""
+        return self._backend.ifft2(g * self._band, overwrite=True) if self._plan.spectral else g
+
+    def forward(self, probe: Array, light: Illumination) -> tuple[Array, _Saved]:
         """Illuminate a batch.
 
         Parameters
         ----------
         probe : array, (Ns, Mp, ny, nx)
-        spectrum : array, (Ns, Mp, ny, nx), or None
-            ``F[probe]``, needed when a plate, aberrations or a shift is present.
+            From `enter`.
         light : Illumination
 
         Returns
@@ -107,34 +148,25 @@ class ProbeStage:
         saved
             For `vjp`.
         """
-        saved = _Saved(illumination=light)
-        factor, masked = self._plate_and_aberrations(light)
-        if light.shift is not None and light.tilt is None:
-            shift = self._shift.factor(light.shift)
-            factor = shift if factor is None else factor * shift
-            masked = True
-        if factor is None:
-            wave = self._select(probe, light.scenario)
+        saved = _Saved(light)
+        if self._plan.spectral:
+            saved.spectrum = self._spectrum(probe, light, saved)
+            wave = self._backend.fft2_adjoint(saved.spectrum)
         else:
-            saved.spectral_factor = factor[:, None]
-            spec = self._select(spectrum, light.scenario) * saved.spectral_factor
-            if masked:
-                spec *= self._mask
-            saved.spectrum = spec
-            wave = self._backend.ifft2(spec)
+            wave = self._select(probe, light.scenario)
         if light.tilt is not None:
             wave, saved.ramped = ramp(wave, self._ramp.factor(light.tilt))
             if light.shift is not None:
                 saved.shift_factor = self._shift.factor(light.shift)[:, None] * self._mask
                 saved.shifted = self._backend.fft2(wave) * saved.shift_factor
-                wave = self._backend.ifft2(saved.shifted)
+                wave = self._backend.fft2_adjoint(saved.shifted)
         if light.current is not None:
             saved.unscaled = wave
-            wave = wave * self._real(np.abs(light.current))[:, None, None, None]
+            wave = wave * self._on_device(np.abs(light.current))[:, None, None, None]
         return wave, saved
 
     def vjp(
-        self, saved: _Saved, g: Array, g_probe: Array, wanted: set[str]
+        self, saved: _Saved, g: Array, g_probe: Array | None, wanted: set[str]
     ) -> dict[str, np.ndarray]:
         """Adjoint of `forward`.
 
@@ -143,10 +175,9 @@ class ProbeStage:
         saved
             From `forward`.
         g : array, (B, Mp, ny, nx)
-            Gradient of the loss with respect to the illuminating waves.
+            Gradient of the loss with respect to the illuminating waves; it is used up.
         g_probe : array, (Ns, Mp, ny, nx), or None
-            Accumulator: of the probe, or of its *spectrum* if `uses_spectrum` (``F`` of the
-            gradient).
+            Accumulator of the gradient of what `enter` returned.
         wanted : set of str
             Which of ``current, aberrations, tilt, shift`` are needed.
 
@@ -155,53 +186,67 @@ class ProbeStage:
         dict
             Per-pattern gradients: current (B,), aberrations (B, Nab), tilt (B, 2), shift (B, 2).
         """
-        light = saved.illumination
+        light = saved.light
         grads: dict[str, np.ndarray] = {}
         if light.current is not None:
             if "current" in wanted:
                 overlap = (saved.unscaled.real * g.real + saved.unscaled.imag * g.imag).sum(axis=1)
-                grads["current"] = np.sign(light.current) * self._host(
-                    kernels.pattern_sums(overlap)
+                grads["current"] = np.sign(light.current) * self._backend.to_host(
+                    pattern_sums(overlap)
                 )
-            g = g * self._real(np.abs(light.current))[:, None, None, None]
+            g = g * self._on_device(np.abs(light.current))[:, None, None, None]
         if light.tilt is not None:
             g = self._tilt_vjp(saved, g, wanted, grads)
-        if saved.spectral_factor is None:
+        if not self._plan.spectral:
             self._accumulate(g_probe, light.scenario, g)
             return grads
-        spectrum = self._backend.fft2(g)
-        if wanted & {"aberrations", "shift"}:
-            v = kernels.imag_inner(saved.spectrum, spectrum) / self._grid.size
-            if "shift" in wanted and light.tilt is None and light.shift is not None:
-                grads["shift"] = self._shift.gradient(v)
-            if "aberrations" in wanted and light.aberrations is not None:
-                # The factor is exp(-i C B): the same V with -B in place of the ramp.
-                flat = self._host(v).reshape(len(v), -1).astype(np.float64)
-                grads["aberrations"] = -flat @ self._basis.reshape(len(self._basis), -1).T
+        g = self._backend.fft2(g, overwrite=True)
+        if "shift" in wanted and self._plan.shifts_spectrum:
+            grads["shift"] = self._shift.gradient(
+                *self._kernels.imag_marginals(saved.spectrum, g)
+            )
+        if "aberrations" in wanted and light.aberrations is not None:
+            # The factor is exp(-i C B): as for a ramp, with -B in place of it.
+            v = self._backend.to_host(imag_inner(saved.spectrum, g))
+            flat = v.reshape(len(v), -1).astype(np.float64)
+            grads["aberrations"] = -flat @ self._basis.reshape(len(self._basis), -1).T
         if g_probe is not None:
-            spectrum = kernels.mul_conj(saved.spectral_factor, spectrum)
-            if light.aberrations is not None or (light.shift is not None and light.tilt is None):
-                spectrum *= self._mask
-            self._accumulate(g_probe, light.scenario, spectrum)
+            self._spectrum_vjp(saved, g, g_probe)
         return grads
 
-    @staticmethod
-    def uses_spectrum(plate: bool, aberrations: bool, tilt: bool, shift: bool) -> bool:
-        """Whether the probe enters through its spectrum (and its gradient is accumulated there)."""
-        return plate or aberrations or (shift and not tilt)
+    def _spectrum(self, probe: Array, light: Illumination, saved: _Saved) -> Array:
+        """Spectra with plate, aberrations and shift, (B or 1, Mp, ny, nx)."""
+        factor = self._plate(light)
+        shift = light.shift if self._plan.shifts_spectrum else None
+        if factor is None and shift is not None:
+            zeros = np.zeros(len(shift), np.int64)
+            saved.rows = zeros if light.scenario is None else light.scenario
+            saved.ramps = self._shift.factors(shift)
+            return self._kernels.modulate(probe, saved.rows, *saved.ramps)
+        if shift is not None:
+            factor = factor * self._shift.factor(shift)
+        saved.factor = factor[:, None]
+        return self._select(probe, light.scenario) * saved.factor
 
-    def _plate_and_aberrations(self, light: Illumination) -> tuple[Array | None, bool]:
+    def _spectrum_vjp(self, saved: _Saved, g: Array, g_probe: Array) -> None:
+        """Adjoint of `_spectrum`, added into `g_probe`."""
+        if saved.ramps is not None:
+            self._kernels.modulate_vjp(g, saved.rows, *saved.ramps, g_probe)
+        else:
+            self._accumulate(g_probe, saved.light.scenario, mul_conj(saved.factor, g))
+
+    def _plate(self, light: Illumination) -> Array | None:
+        """Plate and aberrations, (B or 1, ny, nx)."""
         factor = None if light.plate is None else self._backend.asarray(light.plate, self._dtype)
         if light.aberrations is None:
-            return factor, False
+            return factor
         if self._basis is None:
             raise ValueError("aberrations need a basis")
         rows, which = np.unique(light.aberrations, axis=0, return_inverse=True)
         phase = np.tensordot(rows, self._basis, axes=1)
         plates = self._backend.asarray(np.exp(-1j * phase).astype(self._dtype))
         plates = plates[self._backend.asarray(which.reshape(-1))]
-        return (plates if factor is None else plates * factor), True
-
+        return plates if factor is None else plates * factor
     def _tilt_vjp(
         self, saved: _Saved, g: Array, wanted: set[str], grads: dict[str, np.ndarray]
     ) -> Array:
@@ -209,9 +254,10 @@ class ProbeStage:
         if saved.shift_factor is not None:
             spectrum = self._backend.fft2(g)
             if "shift" in wanted:
-                v = kernels.imag_inner(saved.shifted, spectrum) / self._grid.size
-                grads["shift"] = self._shift.gradient(v)
-            g = self._backend.ifft2(kernels.mul_conj(saved.shift_factor, spectrum))
+                grads["shift"] = self._shift.gradient(
+                    *self._kernels.imag_marginals(saved.shifted, spectrum)
+                )
+            g = self._backend.fft2_adjoint(mul_conj(saved.shift_factor, spectrum))
         g, g_tilt = ramp_vjp(saved.ramped, g, self._ramp if "tilt" in wanted else None)
         if g_tilt is not None:
             grads["tilt"] = g_tilt
@@ -223,14 +269,9 @@ class ProbeStage:
     def _accumulate(self, target: Array | None, scenario: np.ndarray | None, g: Array) -> None:
         if target is None:
             return
-        if scenario is None:
-            target[0] += g.sum(axis=0) if len(g) > 1 else g[0]
-            return
-        for b, s in enumerate(scenario.tolist()):
-            target[s] += g[b]
+        rows = [0] * len(g) if scenario is None else scenario.tolist()
+        for b, row in enumerate(rows):
+            target[row] += g[b]
 
-    def _real(self, a: np.ndarray) -> Array:
-        return self._backend.asarray(a.astype(np.empty(0, self._dtype).real.dtype))
-
-    def _host(self, a: Array) -> np.ndarray:
-        return self._backend.to_host(a)
+    def _on_device(self, a: np.ndarray) -> Array:
+        return self._backend.asarray(a.astype(self._real))

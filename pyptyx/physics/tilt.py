@@ -50,17 +50,20 @@ class Separable:
         self._backend = backend
         self._dtype = dtype
 
-    def factor(self, v: np.ndarray) -> Array:
-        """Factors (B, ny, nx) for rows v (B, 2); phases are formed in float64 on the host."""
+    def factors(self, v: np.ndarray) -> tuple[Array, Array]:
+        """``exp(i a_y v_y)`` (B, ny) and ``exp(i a_x v_x)`` (B, nx) for rows v (B, 2)."""
         e_y = np.exp(1j * v[:, :1] * self._a_y).astype(self._dtype)
         e_x = np.exp(1j * v[:, 1:] * self._a_x).astype(self._dtype)
-        on = self._backend.asarray
-        return on(e_y)[:, :, None] * on(e_x)[:, None, :]
+        return self._backend.asarray(e_y), self._backend.asarray(e_x)
 
-    def gradient(self, v: Array) -> np.ndarray:
-        """``dL/dv`` (B, 2) from ``V = Im(conj(out) · g)``, where `out` is the factored wave."""
-        # dL = Re<g, i a out dv> = a Im(conj(out) g) dv; sums in float64.
-        rows, columns = v.sum(axis=2, dtype=np.float64), v.sum(axis=1, dtype=np.float64)
+    def factor(self, v: np.ndarray) -> Array:
+        """Factors (B, ny, nx) for rows v (B, 2); phases are formed in float64 on the host."""
+        e_y, e_x = self.factors(v)
+        return e_y[:, :, None] * e_x[:, None, :]
+
+    def gradient(self, rows: Array, columns: Array) -> np.ndarray:
+        """``dL/dv`` (B, 2) from the marginals of ``Im(conj(out) · g)``, `out` the factored wave."""
+        # dL = Re<g, i a out dv> = a Im(conj(out) g) dv
         host = self._backend.to_host
         return np.stack([host(rows) @ self._a_y, host(columns) @ self._a_x], axis=1)
 
@@ -83,5 +86,5 @@ def ramp_vjp(
 ) -> tuple[Array, Any]:
     """Gradient of the wave, and of the tilt (B, 2) if `separable` is given."""
     out, factor = saved
-    g_tilt = None if separable is None else separable.gradient(kernels.imag_inner(out, g))
+    g_tilt = None if separable is None else separable.gradient(*kernels.imag_marginals(out, g))
     return kernels.mul_conj(factor, g), g_tilt

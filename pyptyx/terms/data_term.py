@@ -15,7 +15,7 @@ import numpy as np
 
 from pyptyx import trees
 from pyptyx.backend import Backend
-from pyptyx.physics import kernels
+from pyptyx.physics.kernels.reference import Loss, squared_norms
 from pyptyx.physics.model import Batch, ForwardModel, ModelSpec
 
 Array = Any
@@ -130,7 +130,7 @@ class DataTerm:
         self._feed = feed
         self._executor = executor
         self._models = [ForwardModel(spec, b) for b in executor.backends]
-        self._losses = [kernels.select(b).loss_function(loss, floor) for b in executor.backends]
+        self._loss = Loss(loss, floor)
 
     def replace(self, weight: float, batches: Sequence[np.ndarray]) -> DataTerm:
         """The same term with another weight and other measurements; constants are shared."""
@@ -195,7 +195,7 @@ class DataTerm:
             amplitudes = (abs(model.forward(state, batch)[0]) ** 0.5 for state in partial[0])
             first = next(amplitudes)
             for row, amplitude in zip(partial[1], amplitudes, strict=True):
-                change = kernels.reference.squared_norms(amplitude - first)
+                change = squared_norms(amplitude - first)
                 row[indices] = model.backend.to_host(change)
             return partial
 
@@ -222,16 +222,18 @@ class DataTerm:
 
     def _work(self, worker: int, partial: _Partial, indices: np.ndarray) -> _Partial:
         """Loss and gradient of one batch, added to the worker's sums."""
-        model, backend = self._models[worker], self._models[worker].backend
-        data = backend.asarray(self._feed(indices))
-        intensity, saved = model.forward(partial.state, self._scan.batch(indices))
-        partial.sse += float(kernels.reference.squared_norms(intensity - data).sum())
-        value, derivative = self._losses[worker](intensity, data)
-        partial.loss += float(value.sum())
+        model = self._models[worker]
+        data = model.backend.asarray(self._feed(indices))
+        batch = self._scan.batch(indices)
         if partial.acc:
-            if self.weight != 1:
-                derivative *= derivative.dtype.type(self.weight)
-            model.vjp(saved, derivative, partial.acc)
+            value, sse = model.loss_and_gradient(
+                partial.state, batch, data, self._loss, self.weight, partial.acc
+            )
+        else:
+            intensity = model.forward(partial.state, batch)[0]
+            value, sse = self._loss(intensity, data)[0], squared_norms(intensity - data)
+        partial.loss += float(value.sum())
+        partial.sse += float(sse.sum())
         return partial
 
     def _merge(self, total: _Partial, other: _Partial) -> _Partial:

@@ -7,7 +7,7 @@ from pyptyx.backend import Backend
 from pyptyx.physics.detector import DetectorGeometry, FarField, collect, collect_vjp
 from pyptyx.physics.grid import Grid, disc_mask
 from pyptyx.physics.kernels import reference as kernels
-from pyptyx.physics.patches import band_limit, patches, patches_vjp
+from pyptyx.physics.patches import band_limit, own_windows, own_windows_vjp
 from pyptyx.physics.tilt import Separable, ramp, ramp_factor, ramp_vjp
 from tests.gradients.checks import assert_adjoint, assert_derivative, inner, normal
 
@@ -26,28 +26,37 @@ def grid(request):
     return request.param
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_patches(rng, grid, masked):
-    mask = grid.mask.astype(float) if masked else None
+def test_own_windows(rng, grid):
+    mask = grid.mask.astype(float)
 
     def back(w):
         out = np.zeros((2, 3, 23, 29), complex)
-        patches_vjp(CORNERS, w, mask, out, BACKEND)
+        own_windows_vjp(CORNERS, w, mask, out, BACKEND)
         return out
 
     assert_adjoint(
-        lambda v: patches(v, CORNERS, grid.shape, mask, BACKEND)[0],
+        lambda v: own_windows(v, CORNERS, grid.shape, mask, BACKEND)[0],
         back,
         normal(rng, 2, 3, 23, 29),
-        normal(rng, 4, 2, 3, *grid.shape),
+        normal(rng, 2, 3, 4 * grid.shape[0], grid.shape[1]),
     )
 
 
-def test_patches_vjp_adds_to_what_is_there(rng, grid):
-    w, before = normal(rng, 4, 2, 3, *grid.shape), normal(rng, 2, 3, 23, 29)
+def test_own_windows_are_cut_out_and_band_limited(rng, grid):
+    obj, mask = normal(rng, 2, 3, 23, 29), grid.mask.astype(float)
+    ny, nx = grid.shape
+    stack, corners = own_windows(obj, CORNERS, grid.shape, mask, BACKEND)
+    for (y, x), (row, column) in zip(CORNERS, corners, strict=True):
+        window = band_limit(obj[..., y : y + ny, x : x + nx], mask, BACKEND)
+        np.testing.assert_allclose(stack[..., row : row + ny, column : column + nx], window)
+
+
+def test_own_windows_vjp_adds_to_what_is_there(rng, grid):
+    mask = grid.mask.astype(float)
+    w, before = normal(rng, 2, 3, 4 * grid.shape[0], grid.shape[1]), normal(rng, 2, 3, 23, 29)
     once, onto = np.zeros_like(before), before.copy()
-    patches_vjp(CORNERS, w, None, once, BACKEND)
-    patches_vjp(CORNERS, w, None, onto, BACKEND)
+    own_windows_vjp(CORNERS, w, mask, once, BACKEND)
+    own_windows_vjp(CORNERS, w, mask, onto, BACKEND)
     np.testing.assert_allclose(onto, before + once, atol=1e-14)
 
 
@@ -69,7 +78,7 @@ def test_separable_gradient(rng):
     stage = Separable(normal(rng, 5, real=True), normal(rng, 8, real=True), BACKEND, complex)
     v, d = normal(rng, 3, 2, real=True), normal(rng, 3, 2, real=True)
     wave, w = normal(rng, 3, 5, 8), normal(rng, 3, 5, 8)
-    g = stage.gradient(kernels.imag_inner(wave * stage.factor(v), w))
+    g = stage.gradient(*kernels.imag_marginals(wave * stage.factor(v), w))
     assert_derivative(lambda a: inner(w, wave * stage.factor(a)), v, g, d, tolerance=1e-10)
 
 

@@ -1,12 +1,12 @@
 """Reference kernels in plain array code; they run on NumPy and CuPy and define the results.
 
-Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real.
+Shapes: wave ``(B, Mp, Mo, ny, nx)`` complex, intensity ``(B, ny, nx)`` real, object ``(Mo, Nz, Y,
+X)``, corners ``(B, 2)`` integer.  A wave of length 1 along its first axis serves all patterns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ import numpy as np
 Array = Any
 
 
-def mul_conj(a: Array, b: Array, out: Array | None = None) -> Array:
-    """``conj(a) · b`` with broadcasting, into `out` if given."""
-    if out is None:
-        out = np.empty_like(b, shape=np.broadcast_shapes(a.shape, b.shape))
+def mul_conj(a: Array, b: Array) -> Array:
+    """``conj(a) · b`` with broadcasting."""
+    out = np.empty_like(b, shape=np.broadcast_shapes(a.shape, b.shape))
     if a.size < out.size:
         return np.multiply(a.conj(), b, out=out)
     np.conjugate(a, out=out)
@@ -28,6 +27,28 @@ def imag_inner(a: Array, b: Array) -> Array:
     """``Im(conj(a) · b)`` summed over all axes between the first and the last two: (B, ny, nx)."""
     v = a.real * b.imag - a.imag * b.real
     return v.sum(axis=tuple(range(1, v.ndim - 2))) if v.ndim > 3 else v
+
+
+def imag_marginals(a: Array, g: Array) -> tuple[Array, Array]:
+    """`imag_inner` summed along x, (B, ny), and along y, (B, nx), in float64."""
+    v = imag_inner(a, g)
+    return v.sum(axis=2, dtype=np.float64), v.sum(axis=1, dtype=np.float64)
+
+
+def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array) -> Array:
+    """``a[rows[b]] · e_y[b] · e_x[b]``: (B, Mp, ny, nx) for a (Ns, Mp, ny, nx)."""
+    factor = e_y[:, None, :, None] * e_x[:, None, None, :]
+    out = np.empty_like(a, shape=(len(rows), *a.shape[1:]))
+    for b, row in enumerate(rows.tolist()):
+        np.multiply(a[row], factor[b], out=out[b])
+    return out
+
+
+def modulate_vjp(g: Array, rows: np.ndarray, e_y: Array, e_x: Array, target: Array) -> None:
+    """Adjoint of `modulate`, added into `target` (Ns, Mp, ny, nx) in batch order."""
+    factor = e_y.conj()[:, None, :, None] * e_x.conj()[:, None, None, :]
+    for b, row in enumerate(rows.tolist()):
+        target[row] += g[b] * factor[b]
 
 
 def mean_intensity(wave: Array) -> Array:
@@ -61,6 +82,74 @@ def scatter_add(target: Array, corners: np.ndarray, patches: Array) -> None:
     ny, nx = patches.shape[-2:]
     for b, (y, x) in enumerate(corners.tolist()):
         target[..., y : y + ny, x : x + nx] += patches[b]
+
+
+def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
+    """Every probe mode times every object mode of slice z in its window: (B, Mp, Mo, ny, nx).
+
+    `incoming` is (B or 1, Mp, 1 or Mo, ny, nx).
+    """
+    ny, nx = incoming.shape[-2:]
+    shape = (len(corners), incoming.shape[1], len(obj), ny, nx)
+    out = np.empty_like(incoming, shape=shape)
+    shared = len(incoming) == 1
+    for b, (y, x) in enumerate(corners.tolist()):
+        window = obj[:, z, y : y + ny, x : x + nx]
+        np.multiply(incoming[0 if shared else b], window, out=out[b])
+    return out
+
+
+def transmit_vjp(
+    incoming: Array, obj: Array, z: int, corners: np.ndarray, g: Array, g_object: Array | None
+) -> None:
+    """Adjoint of `transmit`: `g` becomes that of the incoming wave, before a sum over `Mo`.
+
+    The object's gradient, summed over the probe modes, is added into `g_object` in batch order.
+    """
+    ny, nx = g.shape[-2:]
+    shared = len(incoming) == 1
+    if shared and g_object is not None:
+        conjugate = incoming.conj()
+    for b, (y, x) in enumerate(corners.tolist()):
+        place = (slice(None), z, slice(y, y + ny), slice(x, x + nx))
+        if g_object is not None:
+            product = conjugate[0] * g[b] if shared else mul_conj(incoming[b], g[b])
+            g_object[place] += product[0] if len(product) == 1 else product.sum(axis=0)
+        g[b] *= obj[place].conj()
+
+
+def compare(
+    spectrum: Array, data: Array, mask: Array, loss: Loss, weight: float
+) -> tuple[Array, Array]:
+    """Loss of the far field and the gradient of its wave, which replaces `spectrum`.
+
+    ``I = M · mean over modes |Ψ|²``; ``Ψ <- w l'(I) · 2 M / (Mp Mo) · Ψ``.
+
+    Parameters
+    ----------
+    spectrum : array, (B, Mp, Mo, ny, nx), complex
+        ``Ψ``.
+    data : array, (B, ny, nx)
+    mask : array, (ny, nx), real
+        Band limit ``M``.
+    loss : Loss
+        ``l``.
+    weight : float
+        ``w``, of the gradient only.
+
+    Returns
+    -------
+    value, sse : array, (B,), float64
+        ``Σ l(I, D)`` and ``Σ (I - D)²``.
+    """
+    intensity = mean_intensity(spectrum)
+    intensity *= mask
+    sse = squared_norms(intensity - data)
+    value, derivative = loss(intensity, data)
+    modes = spectrum.shape[1] * spectrum.shape[2]
+    derivative *= mask * mask.dtype.type(2 * weight / modes)
+    scale_wave(spectrum, derivative)
+    return value, sse
 
 
 def pattern_sums(a: Array) -> Array:
@@ -144,6 +233,23 @@ LOSSES = {
 """Data terms by the name of the parameter ``algorithm``."""
 
 
-def loss_function(name: str, floor: float = 0.0) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """The data term `name`; `floor` is that of `ml` and means nothing to the others."""
-    return partial(ml, floor=floor) if name == "ml" and floor else LOSSES[name]
+@dataclass(frozen=True)
+class Loss:
+    """A data term: its value per pattern and its derivative by the intensity.
+
+    Attributes
+    ----------
+    name : str
+        A key of `LOSSES`.
+    floor : float
+        Counts below which `ml` continues along its tangent; means nothing to the others.
+    """
+
+    name: str
+    floor: float = 0.0
+
+    def __call__(self, intensity: Array, data: Array) -> tuple[Array, Array]:
+        """Values (B,) and derivatives (B, ny, nx) of intensities and data (B, ny, nx)."""
+        if self.name == "ml":
+            return ml(intensity, data, self.floor)
+        return LOSSES[self.name](intensity, data)
