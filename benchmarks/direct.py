@@ -14,17 +14,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from pyptyx.backend import make_backends
 from pyptyx.data import open_source
+from pyptyx.executors import Executor, ThreadExecutor
 from pyptyx.methods.bright_field import BrightField, bright_field
 from pyptyx.methods.disc import Disc
 from pyptyx.methods.joint import joint_image
 from pyptyx.methods.linear import linear_image
+from pyptyx.methods.live import LiveSums, geometry
 from pyptyx.methods.scan_spectrum import pupil_of
 from pyptyx.methods.tcbf import aligned_image
 from pyptyx.methods.unalias import unaliased_image
@@ -84,20 +88,41 @@ def timed(name: str, work: Callable[[], Any]) -> Any:
     return result
 
 
-def methods(bright: BrightField, workers: int | None) -> dict[str, Callable[[], Any]]:
+def methods(bright: BrightField, executor: Executor) -> dict[str, Callable[[], Any]]:
     """The reconstructions from a bright field, by name."""
+    on: dict[str, Any] = {"executor": executor}
 
     def linear(kernel: str) -> Callable[[], Any]:
-        return lambda: linear_image(bright, DEFOCUS_A, kernel=kernel, workers=workers)
+        return lambda: linear_image(bright, DEFOCUS_A, kernel=kernel, **on)
 
     return {
         "matched filter": linear("mf"),
         "SSB": linear("ssb"),
         "tcBF, corrected": linear("tcbf"),
-        "joint": lambda: joint_image(bright, DEFOCUS_A, workers=workers),
-        "tcBF, upsampled 3": lambda: aligned_image(bright, DEFOCUS_A, upsample=3),
-        "un-aliased 2": lambda: unaliased_image(bright, DEFOCUS_A, upsample=2, workers=workers),
+        "joint": lambda: joint_image(bright, DEFOCUS_A, **on),
+        "tcBF, upsampled 3": lambda: aligned_image(bright, DEFOCUS_A, upsample=3, **on),
+        "tcBF, upsampled 2.5": lambda: aligned_image(bright, DEFOCUS_A, upsample=2.5, **on),
+        "un-aliased 2": lambda: unaliased_image(bright, DEFOCUS_A, upsample=2, **on),
+        "un-aliased 1.5": lambda: unaliased_image(bright, DEFOCUS_A, upsample=1.5, **on),
     }
+
+
+def live(path: Path, bright: BrightField, scan: tuple[int, int], executor: Executor) -> None:
+    """Feed all rows, look after every quarter of the scan."""
+    known = geometry(
+        bright.pacbed,
+        dk_A=bright.dk_A,
+        wavelength_A=WAVELENGTH_A,
+        step_A=bright.step_A,
+        scan_size=scan,
+    )
+    sums = LiveSums(known, DEFOCUS_A, executor=executor)
+    with h5py.File(path) as file:
+        for row in range(scan[0]):
+            points = np.arange(row * scan[1], (row + 1) * scan[1])
+            sums.add(file["data"][points[0] : points[-1] + 1], points)
+            if (row + 1) % max(1, scan[0] // 4) == 0:
+                sums.image()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,11 +140,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reach", type=float, default=1.5, help="box of WDD in disc radii")
     parser.add_argument("--only", help="run methods whose name contains this")
     parser.add_argument("--scratch", type=Path, help="folder of the synthetic data")
-    parser.add_argument("--workers", type=int, help="threads; by default one per core")
+    parser.add_argument("--workers", type=int, help="threads or devices; by default all")
+    parser.add_argument("--backend", choices=("gpu", "cpu"), default="gpu")
     arguments = parser.parse_args(argv)
 
     sizes = Sizes(arguments.scan, arguments.detector, arguments.radius)
-    wanted = (arguments.only or "").lower()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
         path = Path(folder) / "patterns.h5"
         # In a process of its own, so that its memory does not count.
@@ -128,31 +153,39 @@ def main(argv: list[str] | None = None) -> int:
         )
         child.start()
         child.join()
-        scan = (sizes.scan, sizes.scan)
-        print(f"{'':<22}{'wall':>11}{'processor':>13}{'peak memory':>14}")
-        with open_source(path, scan_size=scan) as source:
-            bright = timed(
-                "bright field",
-                lambda: bright_field(
-                    source,
-                    dk_A=(sizes.dk_A, sizes.dk_A),
-                    wavelength_A=WAVELENGTH_A,
-                    step_A=sizes.step_A,
-                    scan_size=scan,
-                ),
-            )
-            for name, work in methods(bright, arguments.workers).items():
-                if wanted in name.lower():
-                    timed(name, work)
-            pupil = pupil_of(bright, DEFOCUS_A)
-            disc = Disc(bright.centre_px, SEMIANGLE / WAVELENGTH_A, bright.dk_A)
-            del bright
-            if wanted in "wdd":
-                box = timed(
-                    "WDD, reading", lambda: read_box(source, disc, scan, reach=arguments.reach)
-                )
-                timed("WDD", lambda: wdd(box, pupil, sizes.step_A))
+        devices = arguments.workers or "auto"
+        backends = make_backends(devices, prefer=arguments.backend, fast=False)
+        with ThreadExecutor(backends) as executor:
+            _measure(path, sizes, arguments, executor)
     return 0
+
+
+def _measure(path: Path, sizes: Sizes, arguments: argparse.Namespace, executor: Executor) -> None:
+    wanted = (arguments.only or "").lower()
+    scan = (sizes.scan, sizes.scan)
+    print(f"{'':<22}{'wall':>11}{'processor':>13}{'peak memory':>14}")
+    with open_source(path, scan_size=scan) as source:
+        bright = timed(
+            "bright field",
+            lambda: bright_field(
+                source,
+                dk_A=(sizes.dk_A, sizes.dk_A),
+                wavelength_A=WAVELENGTH_A,
+                step_A=sizes.step_A,
+                scan_size=scan,
+            ),
+        )
+        for name, work in methods(bright, executor).items():
+            if wanted in name.lower():
+                timed(name, work)
+        if wanted in "live":
+            timed("live, four images", partial(live, path, bright, scan, executor))
+        pupil = pupil_of(bright, DEFOCUS_A)
+        disc = Disc(bright.centre_px, SEMIANGLE / WAVELENGTH_A, bright.dk_A)
+        del bright
+        if wanted in "wdd":
+            box = timed("WDD, reading", lambda: read_box(source, disc, scan, reach=arguments.reach))
+            timed("WDD", lambda: wdd(box, pupil, sizes.step_A, executor=executor))
 
 
 if __name__ == "__main__":

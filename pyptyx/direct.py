@@ -1,7 +1,8 @@
 """Direct phase retrieval: images of thin specimens without iterations.
 
 `direct_image` is the linear reconstruction with optimal weights (and SSB, OBF, tilt-corrected
-bright field, integrated centre of mass), `wdd` the deconvolution for strong phases.
+bright field, integrated centre of mass), `wdd` the deconvolution for strong phases.  `live_image`
+shows the former while the scan is running.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from pyptyx.engine import direct_run
+from pyptyx.engine.direct_live import LiveImage
 from pyptyx.engine.direct_run import DirectImage
 from pyptyx.files import write_array
 
-__all__ = ["DirectImage", "depth_sections", "direct_image", "wdd"]
+__all__ = ["DirectImage", "LiveImage", "depth_sections", "direct_image", "live_image", "wdd"]
 
 Params = dict[str, Any]
 
@@ -23,7 +25,7 @@ Params = dict[str, Any]
 def direct_image(
     pypty_params: Params,
     kernel: str = "mf",
-    upsample: int = 1,
+    upsample: float = 1,
     *,
     n_bin: int = 1,
     wiener: float | str | None = "halves",
@@ -60,6 +62,52 @@ def depth_sections(
     if folder:
         write_array(folder / "depth_stack.npy", stack)
     return stack
+
+
+def live_image(
+    pypty_params: Params,
+    kernel: str = "mf",
+    *,
+    reference: np.ndarray | None = None,
+    n_bin: int = 1,
+) -> LiveImage:
+    """An image that is fed while the scan is running.
+
+    The complete scan gives what `direct_image` gives of the file, with the same disc.
+
+    Parameters
+    ----------
+    pypty_params : dict
+        Calibrated parameters with ``scan_size``; no data are needed.  Not modified.
+    kernel : {"mf", "ssb", "obf", "tcbf", "icom"}
+        See `pyptyx.methods.linear`.
+    reference : ndarray (ky, kx), optional
+        Where the bright-field disc is: the mean pattern of an earlier scan or of vacuum, oriented
+        like the patterns that will come; NaN where a pixel must not be used.  By default
+        ``mean_pattern``.
+    n_bin : int
+        Edge of the bins of detector pixels; 2 to 4 keep up with fast scans.
+
+    Returns
+    -------
+    LiveImage
+        With ``add(patterns, points)``, ``add_row(row, patterns)``, ``image()`` and ``close()``.
+
+    Raises
+    ------
+    ParamError
+        If calibrations or the reference are missing, or the kernel is unknown.
+    DataError
+        If the reference has no bright-field disc.
+
+    Examples
+    --------
+    >>> with pyptyx.live_image(params, reference=vacuum) as live:
+    ...     for row, patterns in enumerate(detector):
+    ...         live.add_row(row, patterns)
+    ...         show(live.image().phase)
+    """
+    return LiveImage(pypty_params, kernel, reference=reference, n_bin=n_bin)
 
 
 def wdd(

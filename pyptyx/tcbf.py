@@ -163,7 +163,7 @@ def run_tcbf_compressed_alignment(  # noqa: PLR0913 - PyPty's signature
 
 def upsampled_tcbf(  # noqa: PLR0913 - PyPty's signature
     pypty_params: Params,
-    upsample: int = 5,
+    upsample: float = 5,
     pad: int = 10,
     compensate_lowfreq_drift: bool = False,
     ctf_sign_flip: bool = False,
@@ -180,8 +180,8 @@ def upsampled_tcbf(  # noqa: PLR0913 - PyPty's signature
     ----------
     pypty_params : dict
         Calibrated parameters with ``aberrations`` (detector frame); not modified.
-    upsample : int
-        Pixels per scan step.
+    upsample : float
+        Pixels per scan step, a ratio of small whole numbers such as 5, 2.5 or 7/3.
     pad : int
         Scan points added on each side; the result includes them.
     ctf_sign_flip : bool
@@ -198,13 +198,20 @@ def upsampled_tcbf(  # noqa: PLR0913 - PyPty's signature
     Returns
     -------
     image : ndarray ((Ny + 2 pad) upsample, (Nx + 2 pad) upsample), float64
-        1 is the mean of the scan.
+        1 is the mean of the scan; sizes are rounded up.
     px_size : float
         Å.
+
+    Raises
+    ------
+    ParamError
+        If calibrations are missing, or the factor is below 1 or no ratio of small whole numbers.
+    DataError, ShapeError
+        If the data cannot be read or have no bright-field disc.
     """
     image, pixel_A = direct_run.upsampled_bright_field(
         pypty_params,
-        int(upsample),
+        upsample,
         int(pad),
         n_bin=int(bin_fac),
         flip=bool(ctf_sign_flip),
@@ -212,7 +219,7 @@ def upsampled_tcbf(  # noqa: PLR0913 - PyPty's signature
     )
     folder = direct_run.output_folder(pypty_params, "tcbf", save)
     if folder:
-        write_array(folder / f"tcbf_image_upsampling_{upsample}.npy", image)
+        write_array(folder / f"tcbf_image_upsampling_{upsample:.4g}.npy", image)
     return image, pixel_A
 
 

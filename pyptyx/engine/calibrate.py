@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyptyx.engine.direct_data import open_bright_field
+from pyptyx.engine.direct_data import open_bright_field, open_executor
 from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.errors import ParamError, Problem
 from pyptyx.files import make_folder, replacing, write_bytes
 from pyptyx.methods.aberration_fit import AberrationFit, FitOptions, Optics, fit_aberrations
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.output.calibration_plots import plot_calibration
-from pyptyx.physics.optics import aberration_names
+from pyptyx.physics.optics import aberration_names, krivanek_order
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ _DECIDED = 5.0
 
 _CLEAR_SKEWNESS = 0.3
 """Skewness of the phase from which bright atoms are credible."""
+
+_RIM_ERROR_PX = 0.25
+"""Error of the radius of the disc: a rim that is soft in amplitude looks 0.2 pixels too small."""
 
 _TURNED = ("aperture_mask", "mean_pattern", "static_background")
 """Arrays on the detector that are exchanged with its axes."""
@@ -84,7 +87,7 @@ def calibrate(
         Number of aberrations, sign and range of the defocus.
     detector_from_disc : bool
         Measure the detector pixel by the semi-angle (``conv_semiangle_mrad``) and the rim of the
-        bright-field disc.
+        bright-field disc; the errors then include a quarter of a pixel of the rim.
     most_bins : int
         Detector pixels are binned until about this many remain.
     save : bool, optional
@@ -105,7 +108,10 @@ def calibrate(
     bright = open_bright_field(params, None, most_bins=most_bins)
     if detector_from_disc:
         params, bright = _measured_pixel(params, bright)
-    fit = fit_aberrations(bright, options)
+    with open_executor(params) as executor:
+        fit = fit_aberrations(bright, options, executor=executor)
+    if detector_from_disc:
+        fit = _unsure_of_scale(fit, bright.radius_px)
     result = Calibrated(
         params=apply_optics(params, fit.best, fit.sigma_A),
         fit=fit,
@@ -189,6 +195,13 @@ def _measured_pixel(params: Params, bright: BrightField) -> tuple[dict[str, Any]
         dk_A=(bright.dk_A[0] * ratio, bright.dk_A[1] * ratio),
     )
     return new, scaled
+
+
+def _unsure_of_scale(fit: AberrationFit, radius_px: float) -> AberrationFit:
+    """Errors that include that of the radius: a coefficient of order n goes with its n-th power."""
+    orders = np.array([n for n, _, _ in krivanek_order(len(fit.sigma_A))])
+    scale_A = orders * np.abs(fit.best.coefficients_A) * _RIM_ERROR_PX / radius_px
+    return replace(fit, sigma_A=np.hypot(fit.sigma_A, scale_A))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 
 from pyptyx.engine.calibrate import apply_optics
-from pyptyx.engine.direct_data import open_bright_field, scan_optics
+from pyptyx.engine.direct_data import open_bright_field, open_executor, scan_optics
 from pyptyx.engine.direct_run import beam_optics, save_figure
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.errors import DataError, ParamError, Problem
+from pyptyx.executors import Executor
 from pyptyx.files import write_array
 from pyptyx.methods.aberration_fit import FitOptions, fit_aberrations
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.methods.gamma import Coefficients, detector_frame
 from pyptyx.methods.optics_search import Optics
-from pyptyx.methods.scan_spectrum import pupil_of
-from pyptyx.methods.tcbf import ShiftFit, aligned_image, fit_shifts, measure_shifts, shifts_A
+from pyptyx.methods.scan_spectrum import pupil_of, shifts_A
+from pyptyx.methods.shift_fit import ShiftFit, fit_shifts, measure_shifts
+from pyptyx.methods.tcbf import aligned_image
 from pyptyx.output.direct_plots import plot_image, plot_shifts
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class AlignOptions:
     fit_rotation : bool
         Fit the scan rotation as well.
     phase_only, reference
-        See `pyptyx.methods.tcbf.measure_shifts`.
+        See `pyptyx.methods.shift_fit.measure_shifts`.
     keep : float or None
         Fraction of the shifts used, those closest to the expected ones.
     loss, scale_px
@@ -98,16 +100,24 @@ def align(
         raise ParamError(Problem("method", " or ".join(fits), repr(options.method)))
     state = Alignment(np.asarray(start_A, dtype=float), beam_optics(params)[1])
     history = [state]
-    for number, bright in enumerate(rounds):
-        measured, fit = fits[options.method](bright, state, options)
-        state = Alignment(fit.coefficients_A, fit.rotation_rad)
-        history.append(state)
-        logger.info(
-            "Alignment %d: C10 = %.1f Å, rotation %.2f degrees, %.2f Å rms",
-            number, state.coefficients_A[0], math.degrees(state.rotation_rad), fit.rms_A,
-        )  # fmt: skip
-        if folder is not None:
-            _save_round(folder, number, bright, measured, fit, options)
+    with open_executor(params) as executor:
+        for number, bright in enumerate(rounds):
+            measured, fit = fits[options.method](bright, state, options, executor)
+            state = Alignment(fit.coefficients_A, fit.rotation_rad)
+            history.append(state)
+            logger.info(
+                "Alignment %d: C10 = %.1f Å, rotation %.2f degrees, %.2f Å rms",
+                number, state.coefficients_A[0], math.degrees(state.rotation_rad), fit.rms_A,
+            )  # fmt: skip
+            if folder is not None:
+                image = aligned_image(
+                    bright,
+                    fit.coefficients_A,
+                    fit.rotation_rad,
+                    flip=options.flip,
+                    executor=executor,
+                )
+                _save_round(folder, number, bright, image, measured, fit)
     if folder is not None:
         width = max(len(s.coefficients_A) for s in history)
         table = [np.pad(s.coefficients_A, (0, width - len(s.coefficients_A))) for s in history]
@@ -189,11 +199,15 @@ def _shifts(bright: BrightField, state: Alignment) -> np.ndarray:
 
 
 def _by_correlation(
-    bright: BrightField, state: Alignment, options: AlignOptions
+    bright: BrightField, state: Alignment, options: AlignOptions, executor: Executor
 ) -> tuple[np.ndarray, ShiftFit]:
     expected = _shifts(bright, state)
     measured, _ = measure_shifts(
-        bright, expected, phase_only=options.phase_only, reference=options.reference
+        bright,
+        expected,
+        phase_only=options.phase_only,
+        reference=options.reference,
+        executor=executor,
     )
     used = None
     if options.keep is not None:
@@ -213,24 +227,30 @@ def _by_correlation(
 
 
 def _by_likelihood(
-    bright: BrightField, state: Alignment, options: AlignOptions
+    bright: BrightField, state: Alignment, options: AlignOptions, executor: Executor
 ) -> tuple[np.ndarray, ShiftFit]:
     number = max(3, len(state.coefficients_A))
     limits = FitOptions(num=number, transposed=False)
     known = np.pad(state.coefficients_A, (0, number - len(state.coefficients_A)))
     start = Optics(known, state.rotation_rad, False) if known.any() else None
     found = fit_aberrations(
-        bright, limits, start=start, fit_rotation=options.fit_rotation or start is None
+        bright,
+        limits,
+        start=start,
+        fit_rotation=options.fit_rotation or start is None,
+        executor=executor,
     ).best
     if math.cos(found.rotation_rad - state.rotation_rad) < 0:
         found = found.opposite  # the branch of the rotation that was known
     if start is None and not options.fit_rotation:
         start = Optics(found.coefficients_A, state.rotation_rad, False)
-        found = fit_aberrations(bright, limits, start=start, fit_rotation=False).best
+        found = fit_aberrations(
+            bright, limits, start=start, fit_rotation=False, executor=executor
+        ).best
     values = np.zeros(number)
     values[: len(found.coefficients_A)] = found.coefficients_A
     fitted = _shifts(bright, Alignment(values, found.rotation_rad))
-    measured, _ = measure_shifts(bright, fitted, phase_only=options.phase_only)
+    measured, _ = measure_shifts(bright, fitted, phase_only=options.phase_only, executor=executor)
     rms = float(np.sqrt(((fitted - measured) ** 2).sum(axis=1).mean()))
     return measured, ShiftFit(values, found.rotation_rad, np.zeros(2), fitted, rms)
 
@@ -239,12 +259,11 @@ def _save_round(
     folder: Path,
     number: int,
     bright: BrightField,
+    image: np.ndarray,
     measured_A: np.ndarray,
     fit: ShiftFit,
-    options: AlignOptions,
 ) -> None:
     """Image, shifts in scan points as rows (x, y), and coefficients of one round."""
-    image = aligned_image(bright, fit.coefficients_A, fit.rotation_rad, flip=options.flip)
     write_array(folder / f"tcbf_image_{number}.npy", image)
     figure = plot_image(image, bright.step_A, "intensity / mean")
     save_figure(folder / f"tcbf_image_{number}.png", figure)

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from pyptyx.engine.patterns import open_patterns
+from pyptyx.engine.setup import make_executor
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
+from pyptyx.executors import Executor
 from pyptyx.methods.bright_field import DEFAULT_READING, BrightField, Reading, bright_field
+from pyptyx.params import resolve
 
 Params = Mapping[str, Any]
 
@@ -74,6 +77,22 @@ def scan_optics(params: Params) -> ScanOptics:
         scan_size=(int(rows), int(columns)),
         semiangle_rad=None if mrad is None else 1e-3 * float(mrad),
     )
+
+
+def open_executor(params: Params) -> Executor:
+    """The workers that ``backend``, ``devices`` and ``executor`` ask for; to be closed after use.
+
+    Direct methods take seconds: they work on the devices of one process.
+
+    Raises
+    ------
+    ParamError, DeviceError
+        If the keys are wrong, or devices are named that do not exist.
+    """
+    keys = ("backend", "devices", "executor")
+    given = {key: params[key] for key in keys if params.get(key) is not None}
+    # FFTs planned by measuring differ from run to run in the last bit.
+    return make_executor(resolve(given, need=()) | {"deterministic": True})
 
 
 def open_bright_field(

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyptyx.engine.direct_data import open_bright_field, scan_optics
+from pyptyx.engine.direct_data import open_bright_field, open_executor, scan_optics
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.errors import ParamError, Problem
+from pyptyx.executors import Executor
 from pyptyx.files import make_folder, write_array, write_bytes
 from pyptyx.methods import linear, unalias
 from pyptyx.methods.bright_field import BrightField
@@ -27,7 +28,7 @@ from pyptyx.methods.disc import find_disc
 from pyptyx.methods.gamma import Pupil
 from pyptyx.methods.joint import joint_image
 from pyptyx.methods.tcbf import aligned_image
-from pyptyx.methods.wdd import automatic_epsilon, read_box, wdd
+from pyptyx.methods.wdd import Regularisation, automatic_epsilon, read_box, wdd
 from pyptyx.output.direct_plots import plot_image
 from pyptyx.physics.optics import aberration_names
 
@@ -74,7 +75,7 @@ def reconstruct(
     params: Params,
     kernel: str = "mf",
     *,
-    upsample: int = 1,
+    upsample: float = 1,
     n_bin: int = 1,
     wiener: float | str | None = "halves",
     bright: BrightField | None = None,
@@ -87,9 +88,9 @@ def reconstruct(
         Calibrated parameters, as `append_exp_params` or a calibration makes them.
     kernel : {"mf", "ssb", "obf", "tcbf", "icom", "joint"}
         See `pyptyx.methods.linear`; ``"joint"`` gives amplitude and phase.
-    upsample : int
-        Pixels per scan step; above 1 aliases are resolved by `pyptyx.methods.unalias`, for which
-        `kernel` must be ``"mf"``.
+    upsample : float
+        Pixels per scan step, a ratio of small whole numbers; above 1 aliases are resolved by
+        `pyptyx.methods.unalias`, for which `kernel` must be ``"mf"``.
     n_bin : int
         Edge of the bins of detector pixels; larger ones are faster and limit the defocus.
     wiener : "halves", float or None
@@ -111,24 +112,38 @@ def reconstruct(
     if upsample != 1 and kernel != "mf":
         remedy = "Take upsampled_tcbf for finer tilt-corrected bright field"
         raise ParamError(Problem("upsample", f"1 with kernel {kernel!r}", str(upsample), remedy))
-    coefficients, rotation = beam_optics(params)
     if bright is None:
         bright = open_bright_field(params, n_bin)
-    info = _info(kernel, coefficients, rotation)
-    damping = wiener if isinstance(wiener, float) else 1e-3
-    if kernel == "joint":
-        phase, amplitude = joint_image(bright, coefficients, rotation, damping=damping)
-        figure = plot_image(phase, bright.step_A, "phase / rad")
-        return DirectImage(phase, amplitude, bright.step_A, info, {}, figure)
-    if upsample != 1:
-        fine = unalias.unaliased_image(
-            bright, coefficients, rotation, upsample=upsample, damping=damping
-        )
-        info |= {"upsample": upsample, "limits": unalias.upsampling_limits(bright)}
-        figure = plot_image(fine.phase, fine.pixel_A, "phase / rad")
-        maps = {"condition": fine.condition}
-        return DirectImage(fine.phase, None, fine.pixel_A, info, maps, figure)
-    image = linear.linear_image(bright, coefficients, rotation, kernel=kernel, wiener=wiener)
+    with open_executor(params) as executor:
+        if kernel == "joint":
+            return _joint(params, bright, wiener, executor)
+        if upsample != 1:
+            return _unaliased(params, bright, upsample, wiener, executor)
+        return _linear(params, bright, kernel, wiener, executor)
+
+
+Wiener = float | str | None
+
+
+def _linear(
+    params: Params, bright: BrightField, kernel: str, wiener: Wiener, executor: Executor
+) -> DirectImage:
+    coefficients, rotation = beam_optics(params)
+    image = linear.linear_image(
+        bright, coefficients, rotation, kernel=kernel, wiener=wiener, executor=executor
+    )
+    return finished(image, kernel, coefficients, rotation, bright.step_A)
+
+
+def finished(
+    image: linear.LinearImage,
+    kernel: str,
+    coefficients_A: Sequence[float],
+    rotation_rad: float,
+    step_A: float,
+) -> DirectImage:
+    """A linear image with its numbers, maps and figure."""
+    info = _info(kernel, coefficients_A, rotation_rad)
     info |= {"resolution_A": image.resolution_A, "noise_rad": image.noise_rad}
     maps = {
         "ssnr": image.ssnr,
@@ -136,8 +151,34 @@ def reconstruct(
         "frc": image.frc,
         "frc_q_A": image.frc_q_A,
     }
-    figure = plot_image(image.phase, bright.step_A, "phase / rad", frc=(image.frc_q_A, image.frc))
-    return DirectImage(image.phase, None, bright.step_A, info, maps, figure)
+    figure = plot_image(image.phase, step_A, "phase / rad", frc=(image.frc_q_A, image.frc))
+    return DirectImage(image.phase, None, step_A, info, maps, figure)
+
+
+def _joint(params: Params, bright: BrightField, wiener: Wiener, executor: Executor) -> DirectImage:
+    coefficients, rotation = beam_optics(params)
+    damping = wiener if isinstance(wiener, float) else 1e-3
+    phase, amplitude = joint_image(
+        bright, coefficients, rotation, damping=damping, executor=executor
+    )
+    figure = plot_image(phase, bright.step_A, "phase / rad")
+    info = _info("joint", coefficients, rotation)
+    return DirectImage(phase, amplitude, bright.step_A, info, {}, figure)
+
+
+def _unaliased(
+    params: Params, bright: BrightField, upsample: float, wiener: Wiener, executor: Executor
+) -> DirectImage:
+    coefficients, rotation = beam_optics(params)
+    damping = wiener if isinstance(wiener, float) else 1e-3
+    fine = unalias.unaliased_image(
+        bright, coefficients, rotation, upsample=upsample, damping=damping, executor=executor
+    )
+    info = _info("mf", coefficients, rotation)
+    info |= {"upsample": upsample, "limits": unalias.upsampling_limits(bright)}
+    figure = plot_image(fine.phase, fine.pixel_A, "phase / rad")
+    maps = {"condition": fine.condition}
+    return DirectImage(fine.phase, None, fine.pixel_A, info, maps, figure)
 
 
 def depth_stack(
@@ -146,25 +187,30 @@ def depth_stack(
     """Phases ``(Nz, Ny, Nx)`` in rad focused at heights in Å, positive downstream."""
     coefficients, rotation = beam_optics(params)
     bright = open_bright_field(params, n_bin)
-    planes = linear.depth_sections(bright, coefficients, heights_A, rotation, kernel=kernel)
+    with open_executor(params) as executor:
+        planes = linear.depth_sections(
+            bright, coefficients, heights_A, rotation, kernel=kernel, executor=executor
+        )
     return np.stack([plane.phase for plane in planes])
 
 
 def upsampled_bright_field(
-    params: Params, upsample: int, pad: int, *, n_bin: int, flip: bool, whole_pixels: bool
+    params: Params, upsample: float, pad: int, *, n_bin: int, flip: bool, whole_pixels: bool
 ) -> tuple[np.ndarray, float]:
     """Tilt-corrected bright field on a finer grid, and its pixel in Å."""
     coefficients, rotation = beam_optics(params)
     bright = open_bright_field(params, n_bin)
-    image = aligned_image(
-        bright,
-        coefficients,
-        rotation,
-        upsample=upsample,
-        pad=pad,
-        whole_pixels=whole_pixels,
-        flip=flip,
-    )
+    with open_executor(params) as executor:
+        image = aligned_image(
+            bright,
+            coefficients,
+            rotation,
+            upsample=upsample,
+            pad=pad,
+            whole_pixels=whole_pixels,
+            flip=flip,
+            executor=executor,
+        )
     return image, bright.step_A / upsample
 
 
@@ -186,7 +232,7 @@ def deconvolve(
     epsilon : float or "auto"
         Relative Wiener constant; ``"auto"`` takes it from the counts.
     threshold, damping
-        See `pyptyx.methods.wdd.wdd`.
+        See `pyptyx.methods.wdd.Regularisation`.
     reach, n_bin
         See `pyptyx.methods.wdd.read_box`.
 
@@ -205,9 +251,15 @@ def deconvolve(
     semiangle = optics.semiangle_rad or disc.radius_A * optics.wavelength_A
     pupil = Pupil(coefficients, optics.wavelength_A, semiangle, max(box.dk_A))
     value = automatic_epsilon(float(pattern.sum())) if isinstance(epsilon, str) else epsilon
-    return wdd(
-        box, pupil, optics.step_A, rotation, epsilon=value, threshold=threshold, damping=damping
-    )
+    with open_executor(params) as executor:
+        return wdd(
+            box,
+            pupil,
+            optics.step_A,
+            rotation,
+            regularisation=Regularisation(value, threshold, damping),
+            executor=executor,
+        )
 
 
 # ---------------------------------------------------------------------------------------------

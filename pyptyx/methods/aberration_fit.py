@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
 from scipy.stats import skew
 
+from pyptyx.backend import MapReduce
 from pyptyx.errors import ParamError, Problem
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.methods.optics_search import (
@@ -120,6 +122,7 @@ def fit_aberrations(
     *,
     start: Optics | None = None,
     fit_rotation: bool = True,
+    executor: MapReduce | None = None,
 ) -> AberrationFit:
     """Find the optics of a scan.
 
@@ -132,6 +135,8 @@ def fit_aberrations(
         Refined instead of a search; its handedness is kept.
     fit_rotation : bool
         False keeps the rotation of `start`.
+    executor : MapReduce, optional
+        Workers that share the work; by default the calling thread works alone.
 
     Returns
     -------
@@ -155,20 +160,21 @@ def fit_aberrations(
     data = sample(bright, (_LOW * radius_A, FINAL_EDGE * radius_A), options.frequencies)
     if start is None:
         both = (False, True) if options.transposed is None else (options.transposed,)
-        found, landscape = search(data, both, options.largest_defocus_A)
+        found, landscape = search(data, both, options.largest_defocus_A, executor)
     else:
         found, landscape = [start], None
-    refined = [widen(data, optics, fit_rotation=fit_rotation) for optics in found]
+    how: dict[str, Any] = {"fit_rotation": fit_rotation, "executor": executor}
+    refined = [widen(data, optics, **how) for optics in found]
     refined.sort(key=lambda optics: -optics.gain)
     rival = next((o for o in refined if o.transposed != refined[0].transposed), None)
-    best = extend(data, refined[0], options.num, fit_rotation=fit_rotation)
+    best = extend(data, refined[0], options.num, **how)
 
     seen = seen_by(data, best.transposed)
     dispersion = (seen.energy - best.gain) / seen.freedom
-    phase = _phase(seen, best, dispersion)
+    phase = _phase(seen, best, dispersion, executor)
     if _wrong_branch(best, phase, options.overfocus):
         best, phase = best.opposite, -phase
-    sigma = _errors(seen, best, dispersion, fit_rotation)
+    sigma = _errors(seen, best, dispersion, **how)
     lead = refined[0].gain - rival.gain if rival else math.inf
     return AberrationFit(
         best=best,
@@ -202,9 +208,11 @@ def _wrong_branch(best: Optics, phase: np.ndarray, overfocus: bool | None) -> bo
     return bool(skew(phase.ravel()) < 0)
 
 
-def _phase(seen: Samples, optics: Optics, dispersion: float) -> np.ndarray:
+def _phase(
+    seen: Samples, optics: Optics, dispersion: float, executor: MapReduce | None
+) -> np.ndarray:
     """Phase image in rad; every frequency is weighted by its expected share of signal."""
-    profile = Profile(seen, len(optics.coefficients_A))
+    profile = Profile(seen, len(optics.coefficients_A), executor)
     found, power = profile.phases(optics.coefficients_A, optics.rotation_rad)
     size = np.abs(found) ** 2
     signal = np.maximum(size - dispersion / power, 0)
@@ -216,13 +224,20 @@ def _phase(seen: Samples, optics: Optics, dispersion: float) -> np.ndarray:
     return scipy.fft.irfft2(plane, s=(ny, nx))
 
 
-def _errors(seen: Samples, best: Optics, dispersion: float, fit_rotation: bool) -> np.ndarray:
+def _errors(
+    seen: Samples,
+    best: Optics,
+    dispersion: float,
+    *,
+    fit_rotation: bool,
+    executor: MapReduce | None,
+) -> np.ndarray:
     """Standard deviations of coefficients and rotation.
 
     The curvature of the likelihood is trusted only as far as fits to halves of the data agree:
     both colours of a checkerboard of detector pixels, and every other frequency.
     """
-    profile = Profile(seen, len(best.coefficients_A))
+    profile = Profile(seen, len(best.coefficients_A), executor)
     curvature, scatter = profile.information(best.coefficients_A, best.rotation_rad, dispersion)
     sigma = natural_scales(seen, profile.num)
     if not fit_rotation:
@@ -244,7 +259,8 @@ def _errors(seen: Samples, best: Optics, dispersion: float, fit_rotation: bool) 
     ratios = [1.0]
     for halves in splits:
         a, b = (
-            maximise(Profile(half, profile.num), best, fit_rotation=fit_rotation) for half in halves
+            maximise(Profile(half, profile.num, executor), best, fit_rotation=fit_rotation)
+            for half in halves
         )
         turn = math.remainder(a.rotation_rad - b.rotation_rad, 2 * math.pi)
         difference = np.append(a.coefficients_A - b.coefficients_A, turn)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from pyptyx.backend import Backend
 from pyptyx.data import PatternSource
@@ -167,7 +166,8 @@ class BrightField:
         *,
         shape: tuple[int, int] | None = None,
         taper_px: int | None = None,
-    ) -> np.ndarray:
+        backend: Backend | None = None,
+    ) -> Any:
         """Spectra over the scan of ``I_k / mean(I_k) - 1``, tapered and padded.
 
         Parameters
@@ -178,19 +178,22 @@ class BrightField:
             Padded scan ``(Py, Px)``, zeros at the high ends; by default not padded.
         taper_px : int, optional
             Width of the sin² edge of the scan; by default that of `edge_taper`, 0 for none.
+        backend : Backend, optional
+            Where to compute; by default NumPy.
 
         Returns
         -------
-        ndarray (B, Py, Px // 2 + 1), complex64
-            ``scipy.fft.rfft2`` without factor.
+        array (B, Py, Px // 2 + 1), complex64
+            Real transforms without factor, on the device of the backend.
         """
-        block = np.array(self.images[chunk], dtype=np.float32)
+        backend = backend or Backend()
+        block = backend.asarray(self.images[chunk]).astype(np.float32)
         mean = block.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
         block /= mean
         block -= 1
         rows, columns = edge_taper(self.scan_size, taper_px)
-        block *= rows[:, None] * columns
-        return scipy.fft.rfft2(block, s=shape or self.scan_size, axes=(1, 2), workers=1)
+        block *= backend.asarray(rows[:, None] * columns)
+        return backend.rfft2(block, shape or self.scan_size)
 
     def chunks(
         self, shape: tuple[int, int] | None = None, working_bytes: int = 32 << 20

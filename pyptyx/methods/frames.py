@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -54,11 +55,40 @@ class Bins:
         """Every bin is one pixel."""
         return len(self.pixels) == self.number
 
+    @cached_property
     def matrix(self) -> csr_array:
         """Sums over the bins as a matrix ``(K, P)``, float32."""
         ones = np.ones(len(self.pixels), dtype=np.float32)
         place = (self.owner, np.arange(len(self.pixels)))
         return csr_array((ones, place), shape=(self.number, len(self.pixels)))
+
+    def gather(self, flat: np.ndarray) -> np.ndarray:
+        """Counts ``(B, K)`` of the bins in patterns ``(B, ky * kx)``."""
+        values = flat.take(self.pixels, axis=1)
+        return values if self.single else (self.matrix @ values.T).T
+
+    def chosen(self, keep: np.ndarray) -> Bins:
+        """The bins for which ``keep (K,)`` is True."""
+        kept = keep[self.owner]
+        rank = (np.cumsum(keep) - 1)[self.owner[kept]]
+        return Bins(self.pixels[kept], rank, int(keep.sum()), self.shape)
+
+    def lit(self, pattern: np.ndarray) -> np.ndarray:
+        """Which bins are not dark in a mean pattern."""
+        weight = self.sums(pattern)
+        return weight > _DEAD * np.median(weight)
+
+    def centroids_A(self, pattern: np.ndarray, disc: Disc) -> np.ndarray:
+        """Centroids ``(K, 2)`` of the counts of a mean pattern in 1/Å from the centre."""
+        k, weight = disc.coordinates_A(self.shape), self.sums(pattern)
+        return np.stack([self.sums(pattern * k[..., a]) / weight for a in (0, 1)], axis=1)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Pixels ``(ky, kx)`` that are in some bin."""
+        mask = np.zeros(math.prod(self.shape), dtype=bool)
+        mask[self.pixels] = True
+        return mask.reshape(self.shape)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sum over each bin of an image ``(ky, kx)``."""
@@ -197,17 +227,14 @@ class _Writer:
     """Collects the bins of consecutive patterns and writes them as long pieces of images."""
 
     def __init__(self, bins: Bins, store: np.ndarray):
-        self._pixels, self._store = bins.pixels, store
-        self._matrix = None if bins.single else bins.matrix()
+        self._bins, self._store = bins, store
         size = max(1, _BUFFER_BYTES // (bins.number * store.dtype.itemsize))
         self._buffer = np.empty((min(size, store.shape[1]), bins.number), store.dtype)
         self._start, self._filled = 0, 0
 
     def add(self, flat: np.ndarray) -> None:
         """Take the next patterns, as rows ``(B, ky * kx)``."""
-        values = flat.take(self._pixels, axis=1)
-        if self._matrix is not None:
-            values = (self._matrix @ values.T).T
+        values = self._bins.gather(flat)
         while len(values):
             if self._filled == len(self._buffer):
                 self.flush()
@@ -249,23 +276,19 @@ def select(bins: Bins, sums: Sums, disc: Disc, store: np.ndarray) -> Selected:
     DataError
         If no bin is left.
     """
-    weight = bins.sums(sums.pacbed)
-    keep = (weight > _DEAD * np.median(weight)) & (bins.sums(sums.faulty) == 0)
+    keep = bins.lit(sums.pacbed) & (bins.sums(sums.faulty) == 0)
     if not keep.any():
         problem = Problem("data", "bright-field pixels with counts", "none", "Check the data.")
         raise DataError(problem)
-    k = disc.coordinates_A(bins.shape)
-    centroid = [bins.sums(sums.pacbed * k[..., axis])[keep] / weight[keep] for axis in (0, 1)]
     if not keep.all():
         # In place: a scratch file is not read into memory for a few dead pixels.
         for target, row in enumerate(np.flatnonzero(keep)):
             store[target] = store[row]
         store = store[: int(keep.sum())]
-    mask = np.zeros(math.prod(bins.shape), dtype=bool)
-    mask[bins.pixels[keep[bins.owner]]] = True
+    kept = bins.chosen(keep)
     return Selected(
-        np.stack(centroid, axis=1),
-        weight[keep] / sums.counts.mean(),
+        kept.centroids_A(sums.pacbed, disc),
+        kept.sums(sums.pacbed) / sums.counts.mean(),
         store,
-        mask.reshape(bins.shape),
+        kept.mask,
     )

@@ -26,6 +26,7 @@ T. J. Pennycook et al., Ultramicroscopy 151 (2015) 160-167.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import convolve2d
 
+from pyptyx.backend import Backend
 from pyptyx.physics.optics import krivanek_order
 
 Array = Any
@@ -171,27 +173,39 @@ class Overlaps:
         self._monomials, self._parity = pupil.monomials(q_A)
         self._q = q_A
         self._q2 = (q_A**2).sum(axis=1)
+        self._backend = Backend()
 
-    def __call__(self, k_A: Array) -> tuple[Array, Array]:
-        """``G⁺, G⁻``, each ``(K, Q)``, of pixels ``k_A (K, 2)`` in 1/Å."""
+    def on(self, backend: Backend) -> Overlaps:
+        """The same overlaps, as arrays of `backend`."""
+        other = copy.copy(self)
+        other._backend = backend
+        other._monomials = backend.asarray(self._monomials)
+        other._q, other._q2 = backend.asarray(self._q), backend.asarray(self._q2)
+        return other
+
+    def __call__(self, k_A: np.ndarray) -> tuple[Array, Array]:
+        """``G⁺, G⁻``, each ``(K, Q)``, of pixels ``k_A (K, 2)`` in 1/Å, which lie on the host."""
+        local = self._backend.asarray
         k_A = np.asarray(k_A, dtype=np.float64)
         taylor = self.pupil.around(k_A)
         taylor[:, 0] = 0.0  # exp(-iχ(k)) cancels: only differences to χ(k) count
-        cross, k2 = 2 * k_A @ self._q.T, (k_A**2).sum(axis=1)[:, None]
-        own = self.pupil.amplitude(k2).astype(self._real)
+        square = (k_A**2).sum(axis=1)[:, None]
+        modulus = self.pupil.amplitude(square).astype(self._real)
         if self._relative:
-            own = 1 / np.maximum(own, 0.3)
-        plus = self._wave(taylor * self._parity, k2 - cross + self._q2, own, -1.0)
-        minus = self._wave(taylor, k2 + cross + self._q2, own, +1.0)
+            modulus = 1 / np.maximum(modulus, 0.3)
+        cross, k2, own = local(2 * k_A) @ self._q.T, local(square), local(modulus)
+        plus = self._wave(local(taylor * self._parity), k2 - cross + self._q2, own, -1.0)
+        minus = self._wave(local(taylor), k2 + cross + self._q2, own, +1.0)
         return plus, minus
 
     def _wave(self, taylor: Array, distance2: Array, own: Array, sign: float) -> Array:
         """``a(k) a(k ± q) exp(i sign (χ(k ± q) - χ(k)))``."""
+        xp = self._backend.xp
         phase = (taylor @ self._monomials).astype(self._real)
         modulus = own * self.pupil.amplitude(distance2.astype(self._real))
-        out = np.empty(phase.shape, self._complex)
-        np.multiply(modulus, np.cos(phase), out=out.real)
-        np.multiply(modulus, np.sin(sign * phase), out=out.imag)
+        out = xp.empty(phase.shape, self._complex)
+        xp.multiply(modulus, xp.cos(phase), out=out.real)
+        xp.multiply(modulus, xp.sin(sign * phase), out=out.imag)
         return out
 
 

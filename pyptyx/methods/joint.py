@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.backend import Backend, MapReduce
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.methods.gamma import Coefficients, Overlaps
 from pyptyx.methods.scan_spectrum import chunk_spectra, pixel_chunks, pupil_of, spectrum_of
-from pyptyx.methods.shared_sums import summed
+from pyptyx.methods.shared_sums import Work, summed
 
 Array = Any
 
@@ -30,7 +31,7 @@ def joint_image(
     *,
     damping: float = 1e-3,
     periodic: bool = False,
-    workers: int | None = None,
+    executor: MapReduce | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Phase and amplitude of a weak object.
 
@@ -45,7 +46,7 @@ def joint_image(
     damping : float
         Added to the diagonal of the normal equations, as a fraction of its largest value: what the
         data do not determine, such as slow phases in focus, becomes zero.
-    periodic, workers
+    periodic, executor
         As for `pyptyx.methods.linear.linear_images`.
 
     Returns
@@ -56,23 +57,31 @@ def joint_image(
     pupil = pupil_of(bright, coefficients_A)
     spectrum = spectrum_of(bright, [pupil], rotation_rad, periodic)
     overlaps = Overlaps(spectrum.q_A, pupil, relative=True)
-    share = np.asarray(bright.mean_fraction, dtype=np.float32)[:, None]
+    fraction = np.asarray(bright.mean_fraction, dtype=np.float32)[:, None]
 
-    def work(piece: slice) -> list[Array]:
-        spectra = chunk_spectra(bright, spectrum, piece) * share[piece]
-        plus, minus = overlaps(bright.k_A[piece])
-        to_plus, to_minus = plus.conj(), minus.conj()
-        weighted = (plus * share[piece], minus * share[piece])
-        pairs = (
-            (to_plus, weighted[0]),
-            (to_plus, weighted[1]),
-            (to_minus, weighted[1]),
-            (to_plus, spectra),
-            (to_minus, spectra),
-        )
-        return [np.einsum("kq,kq->q", *pair).astype(np.complex128) for pair in pairs]
+    def prepare(backend: Backend) -> Work:
+        here, pairs_of = spectrum.on(backend), overlaps.on(backend)
 
-    a, b, c, to_u, to_v = summed(work, pixel_chunks(bright, spectrum), workers)
+        def work(piece: slice) -> list[Array]:
+            share = backend.asarray(fraction[piece])
+            spectra = chunk_spectra(bright, here, piece, backend) * share
+            plus, minus = pairs_of(bright.k_A[piece])
+            to_plus, to_minus = plus.conj(), minus.conj()
+            weighted = (plus * share, minus * share)
+            pairs = (
+                (to_plus, weighted[0]),
+                (to_plus, weighted[1]),
+                (to_minus, weighted[1]),
+                (to_plus, spectra),
+                (to_minus, spectra),
+            )
+            sums = (backend.xp.einsum("kq,kq->q", *pair) for pair in pairs)
+            return [a.astype(np.complex128) for a in sums]
+
+        return work
+
+    pieces = pixel_chunks(len(fraction), spectrum, executor)
+    a, b, c, to_u, to_v = summed(prepare, pieces, executor)
     floor = damping * max(a.real.max(initial=0.0), c.real.max(initial=0.0))
     a, c = a.real + floor, c.real + floor
     determinant = a * c - np.abs(b) ** 2

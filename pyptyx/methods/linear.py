@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.backend import Backend, MapReduce
 from pyptyx.errors import ParamError, Problem
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.methods.gamma import Coefficients, Overlaps, Pupil
@@ -50,7 +51,7 @@ from pyptyx.methods.scan_spectrum import (
     spectrum_of,
     unit_phase,
 )
-from pyptyx.methods.shared_sums import summed
+from pyptyx.methods.shared_sums import Work, summed
 
 Array = Any
 
@@ -93,43 +94,66 @@ class LinearImage:
 
 
 @dataclass(frozen=True)
-class _Pixels:
-    """What a kernel sees of a chunk of pixels."""
+class Pixels:
+    """What a kernel sees of a chunk of pixels; but for `k_A` the arrays lie on the device.
+
+    Attributes
+    ----------
+    k_A : ndarray (B, 2)
+        Coordinates in 1/Å, on the host.
+    fraction : array (B, 1)
+        Share of the counts.
+    gamma : array (B, Q)
+        Overlaps ``Γ_k(q)``.
+    q_A : array (Q, 2)
+        Frequencies in 1/Å.
+    pupil : Pupil
+    backend : Backend
+    """
 
     k_A: np.ndarray
-    fraction: np.ndarray
-    gamma: np.ndarray
-    q_A: np.ndarray
+    fraction: Array
+    gamma: Array
+    q_A: Array
     pupil: Pupil
+    backend: Backend
 
 
-def _matched(pixels: _Pixels) -> Array:
+def _matched(pixels: Pixels) -> Array:
     return pixels.gamma.conj() * pixels.fraction
 
 
-def _side_band(pixels: _Pixels) -> Array:
-    size = np.abs(pixels.gamma)
+def _side_band(pixels: Pixels) -> Array:
+    xp = pixels.backend.xp
+    size = xp.abs(pixels.gamma)
     seen = size > 1e-3
-    return _matched(pixels) * np.where(seen, 1 / np.where(seen, size, 1), 0)
+    return _matched(pixels) * xp.where(seen, 1 / xp.where(seen, size, 1), 0)
 
 
-def _aligned(pixels: _Pixels) -> Array:
-    phase = -2 * np.pi * (shifts_A(pixels.k_A, pixels.pupil) @ pixels.q_A.T)
-    return pixels.fraction * unit_phase(phase)
+def _aligned(pixels: Pixels) -> Array:
+    shift = pixels.backend.asarray(shifts_A(pixels.k_A, pixels.pupil))
+    phase = -2 * np.pi * (shift @ pixels.q_A.T)
+    return pixels.fraction * unit_phase(phase, pixels.backend.xp)
 
 
-def _moment(pixels: _Pixels) -> Array:
-    along = pixels.k_A @ pixels.q_A.T / (pixels.q_A**2).sum(axis=1)
+def _moment(pixels: Pixels) -> Array:
+    along = pixels.backend.asarray(pixels.k_A) @ pixels.q_A.T / (pixels.q_A**2).sum(axis=1)
     return pixels.fraction * along.astype(np.float32)
 
 
-_WEIGHTS: dict[str, Callable[[_Pixels], Array]] = {
+Weigh = Callable[[Pixels], Array]
+
+WEIGHTS: dict[str, Weigh] = {
     "mf": _matched,
     "obf": _matched,
     "ssb": _side_band,
     "tcbf": _aligned,
     "icom": _moment,
 }
+"""``W`` of each kernel; proportional to the share of the counts."""
+
+FORMS = {"tcbf": "flip", "obf": "white"}
+"""What is made of the sums of a kernel, unless a phase: see `finish`."""
 
 
 def linear_images(
@@ -141,7 +165,7 @@ def linear_images(
     wiener: float | str | None = "halves",
     flip_only: bool | None = None,
     periodic: bool = False,
-    workers: int | None = None,
+    executor: MapReduce | None = None,
 ) -> list[LinearImage]:
     """Phase images for several sets of aberrations, in one pass over the pixels.
 
@@ -162,9 +186,9 @@ def linear_images(
         Correct only the phase of the transfer ``T``, so that contrast is at most that of a phase
         plate; by default for ``tcbf``.
     periodic : bool
-        The scan covers whole periods of the object: its edges are neither tapered nor padded.
-    workers : int, optional
-        Number of threads.
+        The scan covers whole periods of the object: it is not padded.
+    executor : MapReduce, optional
+        Workers that share the pixels; by default the calling thread works alone.
 
     Returns
     -------
@@ -175,22 +199,28 @@ def linear_images(
     ParamError
         If the kernel or the filter is unknown.
     """
+    check_options(kernel, wiener)
+    pupils = [pupil_of(bright, c) for c in coefficient_sets]
+    spectrum = spectrum_of(bright, pupils, rotation_rad, periodic)
+    sums = _accumulate(bright, spectrum, pupils, WEIGHTS[kernel], executor)
+    form = FORMS.get(kernel, "phase")
+    if flip_only is not None:
+        form = "flip" if flip_only else "phase" if form == "flip" else form
+    scene = Scene(spectrum, bright.step_A, bright.electrons)
+    return [
+        finish(scene, Halves(*sums[3 * i : 3 * i + 3]), wiener, form) for i in range(len(pupils))
+    ]
+
+
+def check_options(kernel: str, wiener: float | str | None) -> None:
+    """Raise `ParamError` unless kernel and filter exist."""
     problems = []
-    if kernel not in _WEIGHTS:
+    if kernel not in WEIGHTS:
         problems.append(Problem("kernel", f"one of {', '.join(KERNELS)}", repr(kernel)))
     if isinstance(wiener, str) and wiener != "halves":
         problems.append(Problem("wiener", '"halves", a number or None', repr(wiener)))
     if problems:
         raise ParamError(problems)
-    pupils = [pupil_of(bright, c) for c in coefficient_sets]
-    spectrum = spectrum_of(bright, pupils, rotation_rad, periodic)
-    sums = _accumulate(bright, spectrum, pupils, _WEIGHTS[kernel], workers)
-    flip = kernel == "tcbf" if flip_only is None else flip_only
-    form = "flip" if flip else "white" if kernel == "obf" else "phase"
-    scene = _Scene(spectrum, bright.step_A, bright.electrons)
-    return [
-        _finish(scene, _Halves(*sums[3 * i : 3 * i + 3]), wiener, form) for i in range(len(pupils))
-    ]
 
 
 def linear_image(
@@ -225,8 +255,14 @@ def depth_sections(
 
 
 @dataclass(frozen=True)
-class _Halves:
-    """Sums over even and odd pixels, each ``(2, Q)``; `noise` still without ``N_R / N_e``."""
+class Halves:
+    """Sums over even and odd pixels, each ``(2, Q)``.
+
+    Attributes
+    ----------
+    numerator, transfer, noise : ndarray
+        ``N``, ``T`` and ``V``, the last without ``N_R / N_e``.
+    """
 
     numerator: np.ndarray
     transfer: np.ndarray
@@ -237,32 +273,39 @@ def _accumulate(
     bright: BrightField,
     spectrum: Spectrum,
     pupils: Sequence[Pupil],
-    weigh: Callable[[_Pixels], Array],
-    workers: int | None,
+    weigh: Weigh,
+    executor: MapReduce | None,
 ) -> list[Array]:
     overlaps = [Overlaps(spectrum.q_A, pupil, relative=True) for pupil in pupils]
     fractions = np.asarray(bright.mean_fraction, dtype=np.float32)[:, None]
 
-    def work(piece: slice) -> list[Array]:
-        spectra = chunk_spectra(bright, spectrum, piece)
-        out = []
-        for pupil, overlap in zip(pupils, overlaps, strict=True):
-            plus, minus = overlap(bright.k_A[piece])
-            plus -= minus
-            share = fractions[piece]
-            weights = weigh(_Pixels(bright.k_A[piece], share, plus, spectrum.q_A, pupil))
-            out.append(_by_halves(weights, spectra))
-            out.append(_by_halves(weights, plus))
-            out.append(_by_halves(weights.conj() / share, weights).real)
-        return out
+    def prepare(backend: Backend) -> Work:
+        here = spectrum.on(backend)
+        placed = [overlap.on(backend) for overlap in overlaps]
 
-    return summed(work, pixel_chunks(bright, spectrum), workers)
+        def work(piece: slice) -> list[Array]:
+            spectra = chunk_spectra(bright, here, piece, backend)
+            share = backend.asarray(fractions[piece])
+            out = []
+            for overlap in placed:
+                plus, minus = overlap(bright.k_A[piece])
+                plus -= minus
+                pixels = Pixels(bright.k_A[piece], share, plus, here.q_A, overlap.pupil, backend)
+                weights = weigh(pixels)
+                out.append(by_halves(weights, spectra, backend.xp))
+                out.append(by_halves(weights, plus, backend.xp))
+                out.append(by_halves(weights.conj() / share, weights, backend.xp).real)
+            return out
+
+        return work
+
+    return summed(prepare, pixel_chunks(len(fractions), spectrum, executor), executor)
 
 
-def _by_halves(a: Array, b: Array) -> np.ndarray:
+def by_halves(a: Array, b: Array, xp: Any) -> Array:
     """``Σ_k a b`` over even and odd rows, ``(2, Q)`` complex128."""
-    sums = [np.einsum("kq,kq->q", a[i::2], b[i::2]) for i in (0, 1)]
-    return np.asarray(sums, dtype=np.complex128)
+    sums = [xp.einsum("kq,kq->q", a[i::2], b[i::2]) for i in (0, 1)]
+    return xp.stack(sums).astype(np.complex128)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -271,8 +314,17 @@ def _by_halves(a: Array, b: Array) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """What turns sums into numbers with units."""
+class Scene:
+    """What turns sums into numbers with units.
+
+    Attributes
+    ----------
+    spectrum : Spectrum
+    step_A : float
+        Scan step in Å.
+    counts : float
+        Mean counts of a pattern, ``N_e``.
+    """
 
     spectrum: Spectrum
     step_A: float
@@ -283,7 +335,7 @@ class _Scene:
         """``N_R / N_e``."""
         return math.prod(self.spectrum.image_shape) / self.counts
 
-    def compare(self, halves: _Halves) -> Quality:
+    def compare(self, halves: Halves) -> Quality:
         """Object and noise from the half sets."""
         power = np.abs(halves.transfer) ** 2
         estimates = ratio(-1j * halves.numerator * halves.transfer.conj(), power)
@@ -296,7 +348,18 @@ class _Scene:
         )
 
 
-def _finish(scene: _Scene, halves: _Halves, wiener: float | str | None, form: str) -> LinearImage:
+def finish(scene: Scene, halves: Halves, wiener: float | str | None, form: str) -> LinearImage:
+    """The image that the sums stand for.
+
+    Parameters
+    ----------
+    scene : Scene
+    halves : Halves
+    wiener : "halves", float or None
+        See `linear_images`.
+    form : {"phase", "flip", "white"}
+        In rad; with the contrast of the transfer, its phase corrected; or with white noise.
+    """
     numerator, transfer, noise = (
         a.sum(axis=0) for a in (halves.numerator, halves.transfer, halves.noise)
     )

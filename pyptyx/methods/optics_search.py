@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
-from pyptyx.backend import available_cores
+from pyptyx.backend import Backend, MapReduce
+from pyptyx.methods.shared_sums import Alone, Work, spread
 from pyptyx.methods.varpro import Profile, Samples
 from pyptyx.physics.optics import krivanek_order
 
@@ -92,7 +92,10 @@ def seen_by(data: Samples, transposed: bool) -> Samples:
 
 
 def search(
-    data: Samples, handedness: Sequence[bool], largest_defocus_A: float | None
+    data: Samples,
+    handedness: Sequence[bool],
+    largest_defocus_A: float | None,
+    executor: MapReduce | None = None,
 ) -> tuple[list[Optics], Landscape]:
     """The best places of a grid over defocus, rotation and handedness, refined.
 
@@ -103,6 +106,8 @@ def search(
         Values of ``transposed`` to try.
     largest_defocus_A : float or None
         End of the search in both directions; by default where images move by 0.4 of the scan.
+    executor : MapReduce, optional
+        Workers that share the work; by default the calling thread works alone.
 
     Returns
     -------
@@ -126,19 +131,25 @@ def search(
     found = []
     for transposed in handedness:
         seen = seen_by(coarse, transposed)
-        values = _scan(seen, grid)
+        values = _scan(seen, grid, executor)
         grid.explained[transposed] = values / seen.energy
         places = [
             Optics(np.array([grid.defocus_A[c], 0.0, 0.0]), float(grid.rotation_rad[a]), transposed)
             for a, c in _peaks(values)
         ]
-        profile = Profile(seen, 3)
+        profile = Profile(seen, 3, executor)
         refined = [maximise(profile, place, tolerance=_SEARCH_TOLERANCE) for place in places]
         found += sorted(refined, key=lambda optics: -optics.gain)[:2]
     return found, grid
 
 
-def widen(data: Samples, start: Optics, *, fit_rotation: bool = True) -> Optics:
+def widen(
+    data: Samples,
+    start: Optics,
+    *,
+    fit_rotation: bool = True,
+    executor: MapReduce | None = None,
+) -> Optics:
     """Refine the coefficients of a start, at least three, with more and more frequencies."""
     known = np.asarray(start.coefficients_A, dtype=np.float64)
     best = replace(start, coefficients_A=np.pad(known, (0, max(0, 3 - len(known)))))
@@ -146,20 +157,27 @@ def widen(data: Samples, start: Optics, *, fit_rotation: bool = True) -> Optics:
     data = seen_by(thinned(data, best), best.transposed)
     size = np.hypot(*data.q_A.T) * data.wavelength_A / data.semiangle_rad
     for edge in (SEARCH_EDGE, REFINE_EDGE):
-        part = Profile(data.columns(size <= edge), num)
+        part = Profile(data.columns(size <= edge), num, executor)
         best = maximise(part, best, fit_rotation=fit_rotation)
     return best
 
 
-def extend(data: Samples, start: Optics, most: int, *, fit_rotation: bool = True) -> Optics:
+def extend(
+    data: Samples,
+    start: Optics,
+    most: int,
+    *,
+    fit_rotation: bool = True,
+    executor: MapReduce | None = None,
+) -> Optics:
     """Add coefficients order by order, as long as the likelihood rises by more than chance."""
     seen = seen_by(data, start.transposed)
     first = len(start.coefficients_A)
-    best = maximise(Profile(seen, first), start, fit_rotation=fit_rotation)
+    best = maximise(Profile(seen, first, executor), start, fit_rotation=fit_rotation)
     for num in (n for n in COMPLETE_ORDERS if first < n <= most):
         extended = np.pad(best.coefficients_A, (0, num - len(best.coefficients_A)))
         trial = maximise(
-            Profile(seen, num),
+            Profile(seen, num, executor),
             replace(best, coefficients_A=extended),
             fit_rotation=fit_rotation,
         )
@@ -236,15 +254,21 @@ def _coarse(data: Samples) -> Samples:
     return low.merged(radius_A / math.sqrt(_SEARCH_BINS / math.pi))
 
 
-def _scan(data: Samples, grid: Landscape) -> np.ndarray:
-    """Likelihood over the grid, ``(A, C)``; rotations are shared out to threads."""
-    profile = Profile(data, 1, workers=1)
+def _scan(data: Samples, grid: Landscape, executor: MapReduce | None) -> np.ndarray:
+    """Likelihood over the grid, ``(A, C)``; the workers share the rotations."""
+    values = np.empty((len(grid.rotation_rad), len(grid.defocus_A)))
 
-    def row(rotation: float) -> list[float]:
-        return [profile.value([c], rotation) for c in grid.defocus_A]
+    def prepare(backend: Backend) -> Work:
+        profile = Profile(data, 1, Alone(backend))
 
-    with ThreadPoolExecutor(available_cores()) as pool:
-        return np.array(list(pool.map(row, grid.rotation_rad.tolist())))
+        def work(piece: slice) -> None:
+            angles = grid.rotation_rad[piece]
+            values[piece] = [[profile.value([c], a) for c in grid.defocus_A] for a in angles]
+
+        return work
+
+    spread(prepare, [slice(i, i + 1) for i in range(len(values))], executor)
+    return values
 
 
 def _peaks(values: np.ndarray) -> list[tuple[int, int]]:

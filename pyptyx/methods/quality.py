@@ -76,6 +76,8 @@ def compare_halves(
     shared, own_a, own_b, total = (np.bincount(ring[seen], p, number) for p in powers)
     size = np.sqrt(own_a * own_b)
     filled = np.flatnonzero(size > 0)
+    if not len(filled):
+        return Quality(np.zeros(len(q_A)), 1.0, np.zeros(0), np.zeros(0), math.inf)
     frc = shared[filled] / size[filled]
     power = np.divide(_smooth(shared), _smooth(total), out=np.zeros(number), where=total > 0)
     # The median ignores the few frequencies where the model is wrong; exponential statistics.

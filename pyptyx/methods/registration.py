@@ -61,6 +61,38 @@ def spectral_shift(
     return y, x
 
 
+def nearby_shift(
+    reference: np.ndarray,
+    image: np.ndarray,
+    f_y: np.ndarray,
+    f_x: np.ndarray,
+    *,
+    reach_px: float,
+    upsample: int,
+) -> tuple[float, float]:
+    """Shift of at most `reach_px` that moves an image onto a reference, by cross-correlation.
+
+    Unlike `spectral_shift` it cannot be led to another cell of a lattice.
+
+    Parameters
+    ----------
+    reference, image, f_y, f_x
+        As in `spectral_shift`.
+    reach_px : float
+        Largest shift along each axis.
+    upsample : int
+        Steps per pixel.
+
+    Returns
+    -------
+    tuple of float
+        ``(y, x)`` in px, to be applied to the image.
+    """
+    reach = int(np.ceil(reach_px * upsample))
+    fine = np.arange(-reach, reach + 1) / upsample
+    return _peak(reference * image.conj(), f_y, f_x, fine, fine)
+
+
 def _peak(
     cross: np.ndarray, f_y: np.ndarray, f_x: np.ndarray, y: np.ndarray, x: np.ndarray
 ) -> tuple[float, float]:

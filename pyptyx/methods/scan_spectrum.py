@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+from pyptyx.backend import Backend, MapReduce
 from pyptyx.methods.bright_field import BrightField
 from pyptyx.methods.gamma import Coefficients, Pupil, detector_frame, half_plane_A
-from pyptyx.methods.shared_sums import chunks
+from pyptyx.methods.shared_sums import cache_bytes, chunks
 from pyptyx.physics.optics import aberration_gradient
 
 Array = Any
+
+MARGIN_PX = 16
+"""Least padding of a scan: kernels are a few points wide even in focus."""
 
 _CHUNK_BYTES = 3 << 20
 """Size of one array of a chunk of pixels: larger ones leave the cache."""
@@ -41,8 +45,8 @@ class Spectrum:
 
     shape: tuple[int, int]
     image_shape: tuple[int, int]
-    index: np.ndarray
-    q_A: np.ndarray
+    index: Array
+    q_A: Array
     taper_px: int | None = None
 
     @classmethod
@@ -59,6 +63,11 @@ class Spectrum:
         q2 = (q_A**2).sum(axis=1)
         index = np.flatnonzero((q2 > 0) & (q2 <= q_max_A**2))
         return cls(shape, image_shape, index, q_A[index])
+
+    def on(self, backend: Backend) -> Spectrum:
+        """The same, with `index` and `q_A` on the device of `backend`."""
+        index, q_A = backend.asarray(self.index), backend.asarray(self.q_A)
+        return replace(self, index=index, q_A=q_A)
 
     @property
     def half_shape(self) -> tuple[int, int]:
@@ -77,14 +86,14 @@ class Spectrum:
         return image[: self.image_shape[0], : self.image_shape[1]]
 
 
-def unit_phase(phase_rad: Array) -> np.ndarray:
+def unit_phase(phase_rad: Array, xp: Any = np) -> Array:
     """``exp(i phase)`` as complex64, without the slow complex exponential."""
-    out = np.empty(phase_rad.shape, np.complex64)
+    out = xp.empty(phase_rad.shape, np.complex64)
     # Reduced in double precision, because large phases lose digits in single.
     turns = phase_rad / (2 * np.pi)
-    small = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
-    np.cos(small, out=out.real)
-    np.sin(small, out=out.imag)
+    small = (2 * np.pi * (turns - xp.rint(turns))).astype(np.float32)
+    xp.cos(small, out=out.real)
+    xp.sin(small, out=out.imag)
     return out
 
 
@@ -108,34 +117,47 @@ def pupil_of(bright: BrightField, coefficients_A: Coefficients) -> Pupil:
 
 
 def spectrum_of(
-    bright: BrightField, pupils: Sequence[Pupil], rotation_rad: float, periodic: bool = False
+    bright: BrightField,
+    pupils: Sequence[Pupil],
+    rotation_rad: float,
+    periodic: bool = False,
+    multiple: int = 1,
 ) -> Spectrum:
-    """The frequencies to work with; without `periodic` the largest displacement is padded."""
+    """The frequencies to work with.
+
+    Unless the scan is `periodic`, it is padded for the largest displacement, to a size that
+    `multiple` divides.
+    """
     size = bright.scan_size
     if periodic:
         shape = size
     else:
         reach = max(np.abs(shifts_A(bright.k_A, pupil)).max() for pupil in pupils)
         # A larger displacement than the scan leaves nothing to see anyway.
-        more = min(math.ceil(2 * reach / bright.step_A), 2 * max(size))
-        shape = (good_size(size[0] + more), good_size(size[1] + more))
+        more = max(min(math.ceil(2 * reach / bright.step_A), 2 * max(size)), MARGIN_PX)
+        shape = (good_size(size[0] + more, multiple), good_size(size[1] + more, multiple))
     spectrum = Spectrum.of(shape, size, bright.step_A, rotation_rad, 2 * pupils[0].radius_A)
-    return replace(spectrum, taper_px=0 if periodic else None)
+    # Around a padded scan there is nothing: a taper would only weaken the image near its edges.
+    return replace(spectrum, taper_px=0)
 
 
-def good_size(n: int) -> int:
-    """The next even length that transforms fast."""
-    return 2 * scipy.fft.next_fast_len((n + 1) // 2, real=True)
+def good_size(n: int, multiple: int = 1) -> int:
+    """The next length that transforms fast and that 2 and `multiple` divide."""
+    unit = math.lcm(2, multiple)
+    return unit * scipy.fft.next_fast_len(-(-n // unit), real=True)
 
 
-def pixel_chunks(bright: BrightField, spectrum: Spectrum) -> list[slice]:
-    """Chunks of pixels that keep their arrays in the cache."""
-    return chunks(len(bright.k_A), _CHUNK_BYTES // (8 * max(1, len(spectrum.index))))
+def pixel_chunks(number: int, spectrum: Spectrum, executor: MapReduce | None = None) -> list[slice]:
+    """Chunks of so many pixels that the workers have their arrays at hand."""
+    size = cache_bytes(_CHUNK_BYTES, executor) // (8 * max(1, len(spectrum.index)))
+    return chunks(number, size)
 
 
-def chunk_spectra(bright: BrightField, spectrum: Spectrum, piece: slice) -> np.ndarray:
-    """``F_k(q)``, ``(B, Q)`` complex64, of a chunk of pixels."""
-    planes = bright.spectra(piece, shape=spectrum.shape, taper_px=spectrum.taper_px)
+def chunk_spectra(bright: BrightField, spectrum: Spectrum, piece: slice, backend: Backend) -> Array:
+    """``F_k(q)``, ``(B, Q)`` complex64, of a chunk of pixels; `spectrum` lies on the device."""
+    planes = bright.spectra(
+        piece, shape=spectrum.shape, taper_px=spectrum.taper_px, backend=backend
+    )
     return planes.reshape(len(planes), -1).take(spectrum.index, axis=1)
 
 

@@ -32,10 +32,12 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.backend import Backend, MapReduce
 from pyptyx.errors import DataError, Problem
 from pyptyx.methods.bright_field import BrightField, edge_taper
-from pyptyx.methods.gamma import Overlaps, Pupil, detector_frame, half_plane_A
-from pyptyx.methods.shared_sums import summed
+from pyptyx.methods.gamma import Pupil, half_plane_A
+from pyptyx.methods.profile_blocks import BlockSums
+from pyptyx.methods.shared_sums import Work, cache_bytes, spread, summed
 
 _BLOCK_VALUES = 1 << 17
 """Bins times frequencies worked on at a time: the temporaries stay in cache."""
@@ -199,17 +201,6 @@ class Gain:
     by_rotation: float
 
 
-@dataclass(frozen=True)
-class _Model:
-    """Overlaps of a block: ``q_A (Q, 2)`` on the detector, its turn, ``G⁺``, ``G⁻``, ``Γ'``."""
-
-    q_A: np.ndarray
-    turn_A: np.ndarray
-    plus: np.ndarray
-    minus: np.ndarray
-    gamma: np.ndarray
-
-
 class Profile:
     """``L`` as a function of aberrations and scan rotation.
 
@@ -218,42 +209,42 @@ class Profile:
     samples : Samples
     num : int
         Number of Krivanek coefficients.
-    workers : int, optional
-        Threads; by default one per core.
+    executor : MapReduce, optional
+        Workers that share the frequencies; by default the calling thread works alone.
     """
 
-    def __init__(self, samples: Samples, num: int, workers: int | None = None):
-        self.samples, self.num, self._workers = samples, num, workers
+    def __init__(self, samples: Samples, num: int, executor: MapReduce | None = None):
+        self.samples, self.num, self._executor = samples, num, executor
         # Taylor coefficients (J, K, M) of every basis function about every bin.
         self._taylor = np.stack([self._pupil(unit).around(samples.k_A) for unit in np.eye(num)])
         self._taylor[:, :, 0] = 0.0  # only differences to χ(k) count
         own = self._pupil(np.zeros(num)).amplitude((samples.k_A**2).sum(axis=1))
         self._own = own.astype(np.float32)[:, None]
-        self._weight = samples.weight.astype(np.float32)[:, None]
-        # Nothing is transferred below it: |N|² is smaller still, and the quotient vanishes.
-        self._floor = _NEVER_SEEN * float(samples.weight.sum())
-        step, count = max(8, _BLOCK_VALUES // max(1, len(samples.k_A))), len(samples.q_A)
+        values = cache_bytes(_BLOCK_VALUES, executor)
+        step, count = max(8, values // max(1, len(samples.k_A))), len(samples.q_A)
         self._blocks = [slice(i, min(i + step, count)) for i in range(0, count, step)]
+        self._placed: dict[Backend, BlockSums] = {}
 
     def value(self, coefficients_A: Coefficients, rotation_rad: float) -> float:
         """``L`` alone."""
         pupil = self._pupil(coefficients_A)
 
-        def work(block: slice) -> list[np.ndarray]:
-            numerator, power = self._fit(self._model(block, pupil, rotation_rad), block)
-            return [(np.abs(numerator) ** 2 / power).sum()]
+        def prepare(backend: Backend) -> Work:
+            sums = self._on(backend)
+            return lambda block: [sums.value(block, pupil, rotation_rad)]
 
-        return float(summed(work, self._blocks, self._workers)[0])
+        return float(summed(prepare, self._blocks, self._executor)[0])
 
     def gain(self, coefficients_A: Coefficients, rotation_rad: float) -> Gain:
         """``L`` and its gradient."""
         pupil = self._pupil(coefficients_A)
-        total = np.tensordot(np.asarray(coefficients_A, dtype=float), self._taylor, axes=1)
+        total = self._total(coefficients_A)
 
-        def work(block: slice) -> list[np.ndarray]:
-            return self._block_gain(block, pupil, rotation_rad, total)
+        def prepare(backend: Backend) -> Work:
+            sums, here = self._on(backend), backend.asarray(total)
+            return lambda block: sums.gain(block, pupil, rotation_rad, here)
 
-        value, moments, turn = summed(work, self._blocks, self._workers)
+        value, moments, turn = summed(prepare, self._blocks, self._executor)
         by_coefficient = np.einsum("jkm,km->j", self._taylor, moments)
         return Gain(float(value), by_coefficient, float(turn))
 
@@ -262,8 +253,19 @@ class Profile:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Best object ``φ̃ (Q,)`` and ``D (Q,)``, whose inverse is the variance of ``φ̃``."""
         pupil = self._pupil(coefficients_A)
-        fits = [self._fit(self._model(b, pupil, rotation_rad), b) for b in self._blocks]
-        numerator, power = (np.concatenate(parts) for parts in zip(*fits, strict=True))
+        count = len(self.samples.q_A)
+        numerator, power = np.empty(count, np.complex128), np.empty(count)
+
+        def prepare(backend: Backend) -> Work:
+            sums = self._on(backend)
+
+            def work(block: slice) -> None:
+                fit = sums.fit(sums.model(block, pupil, rotation_rad), block)
+                numerator[block], power[block] = (backend.to_host(a) for a in fit)
+
+            return work
+
+        spread(prepare, self._blocks, self._executor)
         return numerator / (1j * power), power
 
     def information(
@@ -276,94 +278,35 @@ class Profile:
         noise over the expected one; both results are for an expected one.
         """
         pupil = self._pupil(coefficients_A)
-        total = np.tensordot(np.asarray(coefficients_A, dtype=float), self._taylor, axes=1)
+        total = self._total(coefficients_A)
 
-        def work(block: slice) -> list[np.ndarray]:
-            model = self._model(block, pupil, rotation_rad)
-            numerator, power = self._fit(model, block)
-            found = np.abs(numerator / power) ** 2
-            slopes = self._slopes(model, pupil, total)
-            # What the object can imitate says nothing about the optics.
-            shared = (self._weight * model.gamma.conj() * slopes).sum(axis=1) / power
-            slopes -= model.gamma * shared.astype(np.complex64)[:, None, :]
-            cross = np.einsum("ikq,jkq->ijq", (self._weight * slopes).conj(), slopes).real
-            signal = np.maximum(found - dispersion / power, 0)
-            return [2 * cross @ signal, 2 * cross @ found]
+        def prepare(backend: Backend) -> Work:
+            sums, here = self._on(backend), backend.asarray(total)
+            return lambda block: sums.information(block, pupil, rotation_rad, here, dispersion)
 
-        curvature, scatter = summed(work, self._blocks, self._workers)
+        curvature, scatter = summed(prepare, self._blocks, self._executor)
         return curvature, scatter
-
-    # -----------------------------------------------------------------------------------------
 
     def _pupil(self, coefficients_A: Coefficients) -> Pupil:
         s = self.samples
         known = tuple(float(c) for c in coefficients_A)
         return Pupil(known, s.wavelength_A, s.semiangle_rad, s.soft_edge_A)
 
-    def _model(self, block: slice, pupil: Pupil, rotation_rad: float) -> _Model:
-        q_A = detector_frame(self.samples.q_A[block], rotation_rad)
-        plus, minus = Overlaps(q_A, pupil)(self.samples.k_A)
-        plus /= self._own
-        minus /= self._own
-        turn_A = np.stack([q_A[:, 1], -q_A[:, 0]], axis=1)  # d(y, x)/dφ = (x, -y)
-        return _Model(q_A, turn_A, plus, minus, plus - minus)
+    def _total(self, coefficients_A: Coefficients) -> np.ndarray:
+        """Taylor coefficients ``(K, M)`` of χ about every bin."""
+        return np.tensordot(np.asarray(coefficients_A, dtype=float), self._taylor, axes=1)
 
-    def _fit(self, model: _Model, block: slice) -> tuple[np.ndarray, np.ndarray]:
-        """``N`` and ``D``."""
-        weighted = self._weight * model.gamma.conj()
-        numerator = np.einsum("kq,kq->q", weighted, self.samples.spectra[:, block])
-        power = np.einsum("kq,kq->q", weighted, model.gamma).real
-        return numerator.astype(complex), np.maximum(power.astype(float), self._floor)
-
-    def _block_gain(
-        self, block: slice, pupil: Pupil, rotation_rad: float, total: np.ndarray
-    ) -> list[np.ndarray]:
-        """``L``, its derivatives ``(K, M)`` by Taylor coefficients of χ, and by the rotation."""
-        model = self._model(block, pupil, rotation_rad)
-        numerator, power = self._fit(model, block)
-        wave = (numerator / power).astype(np.complex64)
-        pull = self.samples.spectra[:, block] - wave * model.gamma
-        pull *= 2 * self._weight * wave.conj()
-        plus, minus = model.plus.conj() * pull, model.minus.conj() * pull
-        mono, parity, turned = self._monomials(pupil, model)
-        moments = -(plus.imag @ mono.T) * parity - minus.imag @ mono.T
-        rim_plus, rim_minus = self._rim(model, pupil)
-        turn = (plus.real * rim_plus - minus.real * rim_minus).sum(dtype=float)
-        turn -= (turned * (parity[:, None] * (total.T @ plus.imag) + total.T @ minus.imag)).sum()
-        return [(np.abs(numerator) ** 2 / power).sum(), moments, turn]
-
-    def _slopes(self, model: _Model, pupil: Pupil, total: np.ndarray) -> np.ndarray:
-        """``dΓ'`` for every coefficient and the rotation, ``(J + 1, K, Q)``."""
-        mono, parity, turned = self._monomials(pupil, model)
-        slopes = [
-            -1j * ((t * parity) @ mono * model.plus + t @ mono * model.minus) for t in self._taylor
-        ]
-        rim_plus, rim_minus = self._rim(model, pupil)
-        slopes.append(
-            (rim_plus - 1j * ((total * parity) @ turned)) * model.plus
-            - (rim_minus + 1j * (total @ turned)) * model.minus
-        )
-        return np.stack(slopes).astype(np.complex64)
-
-    @staticmethod
-    def _monomials(pupil: Pupil, model: _Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Monomials of q ``(M, Q)``, their parity, and their derivatives by the rotation."""
-        mono, parity = pupil.monomials(model.q_A)
-        # A step along the imaginary axis differentiates polynomials without rounding.
-        turned = pupil.monomials(model.q_A + 1e-30j * model.turn_A)[0].imag * 1e30
-        return mono, parity, turned
-
-    def _rim(self, model: _Model, pupil: Pupil) -> tuple[np.ndarray, np.ndarray]:
-        """Relative change of the moduli of ``G⁺`` and ``G⁻`` with the rotation."""
-        k_A, q_A = self.samples.k_A, model.q_A
-        along = k_A @ model.turn_A.T
-        square, cross = (k_A**2).sum(axis=1)[:, None] + (q_A**2).sum(axis=1), 2 * k_A @ q_A.T
-        changes = []
-        for sign, distance2 in ((1, square - cross), (-1, square + cross)):
-            modulus = pupil.amplitude(distance2)
-            rim = (modulus > 0) & (modulus < 1)
-            slope = np.zeros_like(along)
-            r = np.sqrt(distance2[rim])
-            slope[rim] = sign * along[rim] / (pupil.soft_edge_A * r * modulus[rim])
-            changes.append(slope)
-        return changes[0], changes[1]
+    def _on(self, backend: Backend) -> BlockSums:
+        """The sums of one worker, whose constants stay on its device."""
+        if backend not in self._placed:
+            s = self.samples
+            # Nothing is transferred below it: |N|² is smaller still, and the quotient vanishes.
+            floor = _NEVER_SEEN * float(s.weight.sum())
+            spectra, own, weight, taylor = (
+                backend.asarray(a)
+                for a in (s.spectra, self._own, s.weight.astype(np.float32), self._taylor)
+            )
+            self._placed[backend] = BlockSums(
+                s.k_A, s.q_A, spectra, own, weight[:, None], taylor, floor, backend
+            )
+        return self._placed[backend]

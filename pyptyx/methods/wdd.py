@@ -20,6 +20,7 @@ J. M. Rodenburg, R. H. T. Bates, Phil. Trans. R. Soc. A 339 (1992) 521-553.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,14 +30,15 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+from pyptyx.backend import Backend, MapReduce
 from pyptyx.data import PatternSource
 from pyptyx.errors import ParamError, Problem
 from pyptyx.files import scratch_array
-from pyptyx.methods.bright_field import edge_taper, plan
+from pyptyx.methods.bright_field import plan
 from pyptyx.methods.disc import Disc
 from pyptyx.methods.gamma import Overlaps, Pupil
-from pyptyx.methods.scan_spectrum import Spectrum
-from pyptyx.methods.shared_sums import chunks, mapped
+from pyptyx.methods.scan_spectrum import MARGIN_PX, Spectrum, good_size, shifts_A
+from pyptyx.methods.shared_sums import Work, cache_bytes, chunks, spread
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,29 @@ class Box:
     shape: tuple[int, int]
     k_A: np.ndarray
     dk_A: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """What is done about overlaps and frequencies that are hardly transferred.
+
+    Attributes
+    ----------
+    epsilon : float
+        Wiener constant ``ε``, relative; see `automatic_epsilon`.
+    threshold : float or None
+        Instead of the Wiener filter, use ``|X|`` above this fraction of its maximum only.
+    damping : float
+        Frequencies whose transfer is small relative to that of ``Q = 0`` are damped, by half at
+        this ratio.
+    """
+
+    epsilon: float = 1e-3
+    threshold: float | None = None
+    damping: float = 1e-2
+
+
+DEFAULT_REGULARISATION = Regularisation()
 
 
 def read_box(
@@ -137,10 +162,9 @@ def wdd(
     step_A: float,
     rotation_rad: float = 0.0,
     *,
-    epsilon: float = 1e-3,
-    threshold: float | None = None,
-    damping: float = 1e-2,
+    regularisation: Regularisation = DEFAULT_REGULARISATION,
     periodic: bool = False,
+    executor: MapReduce | None = None,
 ) -> np.ndarray:
     """Complex transmission of a thin object on the grid of the scan.
 
@@ -154,15 +178,13 @@ def wdd(
         Scan step in Å.
     rotation_rad : float
         Scan rotation φ.
-    epsilon : float
-        Wiener constant ``ε``, relative; see `automatic_epsilon`.
-    threshold : float, optional
-        Instead of the Wiener filter, use ``|X|`` above this fraction of its maximum only.
-    damping : float
-        Frequencies whose transfer is small relative to that of ``Q = 0`` are damped, by half at
-        this ratio.
+    regularisation : Regularisation
+        What is done about overlaps and frequencies that are hardly transferred.
     periodic : bool
-        The scan covers whole periods of the object: its edges are not tapered.
+        The scan covers whole periods of the object: it is not padded.
+    executor : MapReduce, optional
+        Workers that share the detector pixels, then the frequencies ``Q``; by default the calling
+        thread works alone.
 
     Returns
     -------
@@ -170,26 +192,26 @@ def wdd(
         Mean real and positive; modulus near 1 for a phase object.  Frequencies beyond twice the
         aperture are 0.
     """
-    size = box.images.shape[1:]
-    spectrum = Spectrum.of(size, size, step_A, rotation_rad, 2 * pupil.radius_A)
+    size = (box.images.shape[1], box.images.shape[2])
+    shape = size if periodic else _padded(size, pupil, step_A)
+    spectrum = Spectrum.of(shape, size, step_A, rotation_rad, 2 * pupil.radius_A)
     index = np.concatenate([[0], spectrum.index])
     q_A = np.concatenate([np.zeros((1, 2)), spectrum.q_A])
-    g = _scan_transform(box, index, periodic)
+    g = _scan_transform(box, index, shape, executor)
     counts = float(g[0].real.sum()) or 1.0
-    deconvolve = _Deconvolution(box, pupil, epsilon, threshold)
-    batch = max(1, _CHUNK_BYTES // (8 * len(box.k_A)))
-    parts = [slice(i, min(i + batch, len(index))) for i in range(0, len(index), batch)]
-    found = mapped(lambda part: deconvolve(g[part], q_A[part]), parts)
-    forward, backward = (np.concatenate([f[i] for f in found]) for i in (0, 1))
+    deconvolve = _Deconvolution(box, pupil, regularisation)
+    forward, backward = deconvolve.all(g, q_A, executor)
 
-    full = np.zeros(size, dtype=np.complex128)
-    row, column = np.divmod(index, size[1] // 2 + 1)
+    damping = regularisation.damping
+    full = np.zeros(shape, dtype=np.complex128)
+    row, column = np.divmod(index, shape[1] // 2 + 1)
     for sign, (value, transfer) in ((-1, backward.T), (1, forward.T)):
         relative = transfer.real / transfer[0].real
         full[sign * row, sign * column] = value * relative * (1 + damping) / (relative + damping)
     # A pupil of amplitude one has as many counts as pixels; a phase object then has modulus one.
     full *= deconvolve.pupil_counts / counts
-    return scipy.fft.ifft2(full) * full.size / np.sqrt(np.abs(full[0, 0]) or 1.0)
+    image = scipy.fft.ifft2(full, norm="forward")[: size[0], : size[1]]
+    return image / np.sqrt(np.abs(full[0, 0]) or 1.0)
 
 
 def _side(n: int, centre: float, half: float, n_bin: int) -> tuple[int, int]:
@@ -201,61 +223,92 @@ def _side(n: int, centre: float, half: float, n_bin: int) -> tuple[int, int]:
     return start - low * n_bin, max(low + high + 1, 0)
 
 
-def _scan_transform(box: Box, index: np.ndarray, periodic: bool) -> np.ndarray:
-    """``G``, ``(Q, K)`` complex64, the mean of each image at ``Q = 0``."""
-    size = box.images.shape[1:]
-    rows, columns = edge_taper(size, 0 if periodic else None)
-    shape = (len(index), len(box.k_A))
-    made = plan(shape[1], (shape[0], 1), np.complex64)
-    g = scratch_array(shape, np.complex64, made.in_memory, None)
+def _padded(size: tuple[int, int], pupil: Pupil, step_A: float) -> tuple[int, int]:
+    """The scan with room for what the aberrations move over its edges."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    rim = pupil.radius_A * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    reach = math.ceil(np.abs(shifts_A(rim, pupil)).max() / step_A)
+    more = max(min(reach, max(size)), MARGIN_PX)
+    return good_size(size[0] + more), good_size(size[1] + more)
 
-    def transform(piece: slice) -> None:
-        block = np.array(box.images[piece], dtype=np.float32)
-        mean = block.mean(axis=(1, 2), keepdims=True)
-        block -= mean
-        block *= rows[:, None] * columns
-        planes = scipy.fft.rfft2(block, axes=(1, 2), workers=1, norm="forward")
-        values = planes.reshape(len(planes), -1).take(index, axis=1)
-        values[:, 0] = mean[:, 0, 0]
-        g[:, piece] = values.T
+
+def _scan_transform(
+    box: Box, index: np.ndarray, shape: tuple[int, int], executor: MapReduce | None
+) -> np.ndarray:
+    """``G``, ``(Q, K)`` complex64, of the padded scan; the mean of each image at ``Q = 0``."""
+    made = plan(len(box.k_A), (len(index), 1), np.complex64)
+    g = scratch_array((len(index), len(box.k_A)), np.complex64, made.in_memory, None)
+
+    def prepare(backend: Backend) -> Work:
+        places = backend.asarray(index)
+
+        def work(piece: slice) -> None:
+            block = backend.asarray(box.images[piece]).astype(np.float32)
+            mean = block.mean(axis=(1, 2), keepdims=True)
+            block -= mean
+            planes = backend.rfft2(block, shape)
+            values = planes.reshape(len(planes), -1).take(places, axis=1)
+            values *= np.float32(1 / math.prod(shape))
+            values[:, 0] = mean[:, 0, 0]
+            g[:, piece] = backend.to_host(values).T
+
+        return work
 
     # Long enough pieces for whole cache lines of the transposed array.
-    mapped(transform, chunks(shape[1], 32))
+    spread(prepare, chunks(len(box.k_A), 32), executor)
     return g
 
 
 @dataclass(frozen=True)
 class _Deconvolution:
-    """Deconvolution of a batch of frequencies ``Q`` and of ``-Q``, whose ``G`` is conjugate."""
+    """Deconvolution of frequencies ``Q`` and of ``-Q``, whose ``G`` is conjugate."""
 
     box: Box
     pupil: Pupil
-    epsilon: float
-    threshold: float | None
+    regularisation: Regularisation
 
-    def __call__(self, g: np.ndarray, q_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def all(
+        self, g: np.ndarray, q_A: np.ndarray, executor: MapReduce | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """``Ψ(±Q) Ψ*(0)`` and the transfer at ``±Q``, each ``(Q, 2)`` complex128."""
-        plus, minus = Overlaps(q_A, self.pupil)(self.box.k_A)
-        h = self._to_rho(g)
-        forward = self._quotient(h, self._to_rho(np.ascontiguousarray(plus.T)))
-        backward = self._quotient(h, self._to_rho(np.ascontiguousarray(minus.T)))
+        forward, backward = (np.empty((len(q_A), 2), np.complex128) for _ in range(2))
+
+        def prepare(backend: Backend) -> Work:
+            def work(piece: slice) -> None:
+                plus, minus = self._batch(g[piece], q_A[piece], backend)
+                forward[piece], backward[piece] = backend.to_host(plus), backend.to_host(minus)
+
+            return work
+
+        batch = max(1, cache_bytes(_CHUNK_BYTES, executor) // (8 * len(self.box.k_A)))
+        spread(prepare, chunks(len(q_A), batch), executor)
+        return forward, backward
+
+    def _batch(self, g: np.ndarray, q_A: np.ndarray, backend: Backend) -> tuple[Array, Array]:
+        xp = backend.xp
+        plus, minus = Overlaps(q_A, self.pupil).on(backend)(self.box.k_A)
+        h = self._to_rho(backend.asarray(g), backend)
+        forward = self._quotient(h, self._to_rho(xp.ascontiguousarray(plus.T), backend), xp)
+        backward = self._quotient(h, self._to_rho(xp.ascontiguousarray(minus.T), backend), xp)
         return forward, backward.conj()
 
-    def _to_rho(self, values: np.ndarray) -> np.ndarray:
+    def _to_rho(self, values: Array, backend: Backend) -> Array:
         """Transform over the box without factor, which would cancel; destroys `values`."""
         planes = values.reshape(len(values), *self.box.shape)
-        return scipy.fft.ifft2(planes, axes=(1, 2), workers=1, norm="forward", overwrite_x=True)
+        return backend.fft2_adjoint(planes, overwrite=True)
 
-    def _quotient(self, h: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def _quotient(self, h: Array, x: Array, xp: Any) -> Array:
         power = x.real**2 + x.imag**2
-        if self.threshold is None:
-            weight = 1 / (power + np.float32(self.epsilon * self.pupil_counts**2))
+        threshold = self.regularisation.threshold
+        if threshold is None:
+            floor = self.regularisation.epsilon * self.pupil_counts**2
+            weight = 1 / (power + np.float32(floor))
         else:
-            bright = power > (self.threshold * self.pupil_counts) ** 2
-            weight = np.where(bright, 1 / np.where(bright, power, 1), 0)
-        top = np.einsum("qyx,qyx->q", h, x.conj() * weight, dtype=np.complex128)
-        below = np.einsum("qyx,qyx->q", power, weight, dtype=np.float64)
-        return np.stack([top / np.where(below > 0, below, np.inf), below], axis=1)
+            bright = power > (threshold * self.pupil_counts) ** 2
+            weight = xp.where(bright, 1 / xp.where(bright, power, 1), 0)
+        top = xp.einsum("qyx,qyx->q", h, x.conj() * weight, dtype=np.complex128)
+        below = xp.einsum("qyx,qyx->q", power, weight, dtype=np.float64)
+        return xp.stack([top / xp.where(below > 0, below, np.inf), below], axis=1)
 
     @cached_property
     def pupil_counts(self) -> float:

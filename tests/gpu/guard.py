@@ -6,6 +6,8 @@ or being turned into one without `GuardBackend.to_host`, raises.  Running the en
 well.
 """
 
+import types
+
 import numpy as np
 import scipy.fft
 
@@ -88,10 +90,36 @@ def _check_index(key):
             raise HostDeviceMix(f"indexing a device array with a host array of shape {part.shape}")
 
 
+class GuardNamespace:
+    """NumPy as the namespace of the device: what its functions make lies there."""
+
+    def __init__(self, module=np):
+        self._module = module
+
+    def __getattr__(self, name):
+        """The function `name`, refusing host arrays."""
+        value = getattr(self._module, name)
+        if isinstance(value, types.ModuleType):
+            return GuardNamespace(value)
+        if isinstance(value, type) or not callable(value):
+            return value
+
+        def function(*args, **kwargs):
+            _check((*args, *kwargs.values()), name)
+            result = value(*args, **kwargs)
+            return result if kwargs.get("out") is not None else _guard(result)
+
+        return function
+
+
 class GuardBackend(Backend):
     """A device whose arrays are `GuardArray`."""
 
     name = "guard:0"
+
+    def __init__(self):
+        super().__init__()
+        self.xp = GuardNamespace()
 
     def asarray(self, a, dtype=None):
         """Send to the device."""
@@ -101,7 +129,7 @@ class GuardBackend(Backend):
         """Fetch from the device; arrays of the host pass, as with CuPy."""
         return a.view(np.ndarray).copy() if isinstance(a, GuardArray) else a
 
-    def fft2(self, a, overwrite=False):
+    def fft2(self, a, overwrite=False, band=None):
         """Forward DFT of a device array."""
         return self._transform(scipy.fft.fft2, a)
 
@@ -109,9 +137,13 @@ class GuardBackend(Backend):
         """Inverse DFT of a device array."""
         return self._transform(scipy.fft.ifft2, a)
 
-    def fft2_adjoint(self, a, overwrite=False):
+    def fft2_adjoint(self, a, overwrite=False, band=None):
         """Adjoint of the forward DFT of a device array."""
         return self._transform(scipy.fft.ifft2, a, norm="forward")
+
+    def rfft2(self, a, shape):
+        """Forward DFT of real device arrays."""
+        return self._transform(scipy.fft.rfft2, a, s=shape)
 
     @staticmethod
     def _transform(transform, a, **kwargs):

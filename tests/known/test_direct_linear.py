@@ -14,12 +14,15 @@ from direct_scenes import (
 )
 from scipy.special import jv
 
+from pyptyx.backend import Backend
 from pyptyx.data import open_source
 from pyptyx.errors import ParamError
+from pyptyx.executors import ThreadExecutor
 from pyptyx.methods.bright_field import BrightField, Reading, bright_field
 from pyptyx.methods.gamma import gamma, half_plane_A
 from pyptyx.methods.joint import joint_image
 from pyptyx.methods.linear import KERNELS, depth_sections, linear_image
+from pyptyx.methods.tcbf import aligned_image
 from pyptyx.methods.unalias import unaliased_image, upsampling_limits
 
 RADIUS_A = SEMIANGLE / WAVELENGTH_A
@@ -254,6 +257,40 @@ def test_a_coarse_scan_gives_a_fine_image(upsample, c10):
     assert limits["bright field"] < limits["2 alpha"]
 
 
+@pytest.mark.parametrize(("upsample", "every", "limit"), [(2.5, 2, 1.8), (5 / 3, 3, 1.4)])
+def test_pixels_may_divide_the_scan_step_unevenly(upsample, every, limit):
+    """The scan takes every fifth pixel of the object, the image every second or third."""
+    made = scene(shape=(60, 90), radius_px=9.5, every=5, limit=limit, c10=300, seed=3)
+    bright = bright_of(made)
+    image = unaliased_image(bright, (300.0,), upsample=upsample, damping=1e-7, periodic=True)
+    truth = made.phase[::every, ::every]
+    assert image.phase.shape == truth.shape
+    assert image.pixel_A == pytest.approx(made.step_A / upsample)
+    assert correlation(image.phase, truth) > 0.99
+    assert gain(image.phase, truth) == pytest.approx(1, abs=0.02)
+    # Padded, the field need not be a whole number of pixels; nor need the scan be periodic.
+    part = opened(made.patterns[:11, :17], made.step_A, made.dk_A)
+    cut = unaliased_image(part, (300.0,), upsample=upsample, damping=1e-3)
+    rows, columns = (int(np.ceil(n * upsample)) for n in (11, 17))
+    assert cut.phase.shape == (rows, columns)
+    inner = (slice(6, rows - 6), slice(6, columns - 6))
+    assert correlation(cut.phase[inner], truth[:rows, :columns][inner]) > 0.75
+
+
+@pytest.mark.parametrize("upsample", [0, 0.5, 1.4142, "2.5x", np.nan, np.inf, None])
+def test_factors_that_are_not_possible(upsample, aberrated):
+    bright = bright_of(aberrated)
+    with pytest.raises(ParamError, match="upsample: expected a number >= 1 that is a ratio"):
+        unaliased_image(bright, (0.0,), upsample=upsample)
+    with pytest.raises(ParamError, match="upsample"):
+        aligned_image(bright, (0.0,), upsample=upsample)
+
+
+def test_a_periodic_scan_needs_whole_pixels(aberrated):
+    with pytest.raises(ParamError, match="whole pixels of the 36 x 40 points"):
+        unaliased_image(bright_of(aberrated), (0.0,), upsample=1.9, periodic=True)
+
+
 # ---- robustness --------------------------------------------------------------------------------
 
 
@@ -271,11 +308,12 @@ def test_threads_dtypes_and_memory_do_not_matter(aberrated, tmp_path):
     original = counts.astype(np.uint8)
     kept = original.copy()
     stored = Reading(memory_bytes=0, scratch=tmp_path)
-    first = linear_image(opened(original, 0.5, aberrated.dk_A), MANY, workers=1)
+    first = linear_image(opened(original, 0.5, aberrated.dk_A), MANY)
     assert np.array_equal(original, kept)
     for dtype, options in ((np.uint16, {}), (np.float32, {"reading": stored})):
         bright = opened(original.astype(dtype), 0.5, aberrated.dk_A, **options)
-        other = linear_image(bright, MANY, workers=3)
+        with ThreadExecutor([Backend() for _ in range(3)]) as executor:
+            other = linear_image(bright, MANY, executor=executor)
         np.testing.assert_allclose(other.phase, first.phase, atol=1e-5 * first.phase.std())
 
 
@@ -305,5 +343,3 @@ def test_an_unknown_kernel_is_named(aberrated):
         linear_image(bright_of(aberrated), (0.0,), kernel="best")
     with pytest.raises(ParamError, match="wiener"):
         linear_image(bright_of(aberrated), (0.0,), wiener="auto")
-    with pytest.raises(ParamError, match="upsample"):
-        unaliased_image(bright_of(aberrated), (0.0,), upsample=0)

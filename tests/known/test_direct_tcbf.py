@@ -17,7 +17,8 @@ from pyptyx.errors import ParamError
 from pyptyx.methods.bright_field import bright_field
 from pyptyx.methods.gamma import Pupil, detector_frame
 from pyptyx.methods.scan_spectrum import pupil_of, shifts_A
-from pyptyx.methods.tcbf import aligned_image, fit_shifts, measure_shifts, scan_shifts_A
+from pyptyx.methods.shift_fit import fit_shifts, measure_shifts
+from pyptyx.methods.tcbf import aligned_image, scan_shifts_A
 
 TRUTH = (350.0, 40.0, -25.0)
 
@@ -125,11 +126,24 @@ def test_an_impulse_lands_where_its_feature_is():
     number = int(np.argmax(shifts[:, 0]))
     images = np.array(bright.images)
     images[:] = images.mean(axis=(1, 2), keepdims=True)
-    images[number, 12, 20] *= 50
+    images[number, 13, 20] *= 50
     moved = aligned_image(replace(bright, images=images), (200.0,), upsample=4, whole_pixels=True)
     peak = np.unravel_index(moved.argmax(), moved.shape)
-    expected = np.rint((np.array([12, 20]) * 4) + 4 * shifts[number])
+    expected = np.rint((np.array([13, 20]) * 4) + 4 * shifts[number])
     np.testing.assert_array_equal(peak, expected)
+    bright = replace(bright, images=images)
+    for factor, pad in ((2.5, 0), (7 / 3, 2), (1.0, 3)):
+        moved = aligned_image(bright, (200.0,), upsample=factor, pad=pad)
+        assert moved.shape == tuple(
+            int(np.ceil(round((n + 2 * pad) * factor, 6))) for n in (30, 34)
+        )
+        bump = moved - np.median(moved)
+        corner = np.unravel_index(bump.argmax(), bump.shape)
+        near = tuple(slice(c - 1, c + 2) for c in corner)
+        weight = np.where(bump[near] > 0.02 * bump.max(), bump[near], 0)
+        place = [(weight * g).sum() / weight.sum() for g in np.mgrid[near]]
+        expected = factor * (np.array([13, 20]) + pad + shifts[number])
+        np.testing.assert_allclose(place, expected, atol=0.25)
 
 
 # ---- faces -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pyptyx.data import open_source
 from pyptyx.errors import ParamError
 from pyptyx.methods.disc import Disc
 from pyptyx.methods.gamma import Pupil
-from pyptyx.methods.wdd import automatic_epsilon, read_box, wdd
+from pyptyx.methods.wdd import Regularisation, automatic_epsilon, read_box, wdd
 
 RADIUS_A = SEMIANGLE / WAVELENGTH_A
 
@@ -38,7 +38,7 @@ def test_a_strong_grating_is_exact(a, cycles, aberrations):
     coefficients = [aberrations.get(name, 0.0) for name in ("c10", "c12a", "c12b", "c21a")]
     image = wdd(
         box_of(patterns, dk, 2.4), pupil_of(dk, coefficients), dx,
-        epsilon=1e-5, damping=0, periodic=True,
+        regularisation=Regularisation(1e-5, damping=0), periodic=True,
     )  # fmt: skip
     spectrum = np.fft.fft2(image)
     for sign in (1, -1):
@@ -53,17 +53,14 @@ def strong():
 
 def test_a_phase_of_a_radian_is_quantitative(strong):
     box = box_of(strong.patterns, strong.dk_A, 2.4)
-    image = wdd(
-        box, pupil_of(strong.dk_A, [150.0]), strong.step_A, epsilon=1e-6, damping=0, periodic=True
-    )
+    exact = {"regularisation": Regularisation(1e-6, damping=0), "periodic": True}
+    image = wdd(box, pupil_of(strong.dk_A, [150.0]), strong.step_A, **exact)
     truth = np.exp(1j * strong.phase)
     overlap = np.vdot(truth, image) / np.linalg.norm(truth) ** 2
     fidelity = abs(np.vdot(truth, image)) / (np.linalg.norm(truth) * np.linalg.norm(image))
     assert fidelity > 0.99
     assert abs(overlap) == pytest.approx(1, abs=0.03)
-    other = wdd(
-        box, pupil_of(strong.dk_A, [0.0]), strong.step_A, epsilon=1e-6, damping=0, periodic=True
-    )
+    other = wdd(box, pupil_of(strong.dk_A, [0.0]), strong.step_A, **exact)
     assert abs(np.vdot(truth, other)) / (np.linalg.norm(truth) * np.linalg.norm(other)) < 0.9
 
 
@@ -113,7 +110,8 @@ def test_thresholds_and_noise():
     weak = scene(rms=0.05, limit=1.5, seed=3)
     box = box_of(weak.patterns, weak.dk_A, 1.6)
     pupil = pupil_of(weak.dk_A, [0.0])
-    image = wdd(box, pupil, weak.step_A, threshold=0.02, periodic=True)
+    hard = Regularisation(threshold=0.02)
+    image = wdd(box, pupil, weak.step_A, regularisation=hard, periodic=True)
     assert np.corrcoef(np.angle(image).ravel(), weak.phase.ravel())[0, 1] > 0.97
     with pytest.raises(ParamError, match="n_bin"):
         box_of(weak.patterns, weak.dk_A, 1.6, n_bin=30)
