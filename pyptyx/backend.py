@@ -9,19 +9,36 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.fft
 
+from pyptyx.device_group import DeviceGroup
 from pyptyx.errors import DeviceError
 from pyptyx.fftw import WindowTransforms
+from pyptyx.machine import available_cores, free_memory_bytes, physical_bytes
+from pyptyx.uploads import Unpack, Upload, UploadRing
 
 logger = logging.getLogger(__name__)
 
 Array = Any
+
+
+class Band(Protocol):
+    """The rows and columns of a spectrum that are not known to be zero, as slices."""
+
+    @property
+    def rows(self) -> Sequence[slice]:
+        """Pieces of the first axis."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[slice]:
+        """Pieces of the second axis."""
+        ...
 
 
 class Backend:
@@ -35,6 +52,8 @@ class Backend:
         The array namespace.
     compiled : bool
         Whether kernels compiled for the CPU serve this backend.
+    runs_cuda : bool
+        Whether this backend compiles and runs CUDA source.
 
     Parameters
     ----------
@@ -44,11 +63,17 @@ class Backend:
 
     name: str = "cpu"
     compiled: bool = False
+    runs_cuda: bool = False
 
     def __init__(self, fast: bool = False) -> None:
         self.xp: Any = np
         self.compiled = fast and _installed("numba")
         self._windows = WindowTransforms() if fast and _installed("pyfftw") else None
+
+    @property
+    def has_fftw(self) -> bool:
+        """Whether FFTW transforms the windows."""
+        return self._windows is not None
 
     def context(self) -> AbstractContextManager[Any]:
         """Context in which the device of this backend is the current one."""
@@ -64,34 +89,75 @@ class Backend:
         """`a` as a NumPy array."""
         return np.asarray(a)
 
-    def fft2(self, a: Array, overwrite: bool = False) -> Array:
-        """Forward DFT over the last two axes, no factor."""
+    def fft2(self, a: Array, overwrite: bool = False, band: Band | None = None) -> Array:
+        """Forward DFT over the last two axes, no factor; outside a `band` undefined but finite."""
         if self._windows is not None and self._windows.fits(a):
             return self._windows.transform(a, forward=True, overwrite=overwrite)
-        return scipy.fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
+        if band is None:
+            return scipy.fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
+        out = scipy.fft.fft(a, axis=-1, overwrite_x=overwrite)
+        for columns in band.columns:
+            _in_place(scipy.fft.fft, out[..., columns], axis=-2)
+        return out
 
     def ifft2(self, a: Array, overwrite: bool = False) -> Array:
         """Inverse DFT over the last two axes, factor ``1/N``."""
         return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
 
-    def fft2_adjoint(self, a: Array, overwrite: bool = False) -> Array:
-        """Adjoint of `fft2`: the inverse DFT without its factor."""
+    def fft2_adjoint(self, a: Array, overwrite: bool = False, band: Band | None = None) -> Array:
+        """Adjoint of `fft2`: the inverse DFT without its factor; `a` is zero outside a `band`."""
         if self._windows is not None and self._windows.fits(a):
             return self._windows.transform(a, forward=False, overwrite=overwrite)
-        return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1, norm="forward")
+        if band is None:
+            return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, norm="forward")
+        out = a if overwrite else a.copy()
+        for rows in band.rows:
+            _in_place(scipy.fft.ifft, out[..., rows, :], axis=-1, norm="forward")
+        return scipy.fft.ifft(out, axis=-2, overwrite_x=True, norm="forward")
+
+    def rfft2(self, a: Array, shape: tuple[int, int]) -> Array:
+        """Forward DFT of real images, zero-padded to `shape` at the high ends, no factor."""
+        return scipy.fft.rfft2(a, s=shape, axes=(-2, -1), workers=1)
 
     def free_bytes(self) -> int:
         """Memory that can still be taken, in bytes."""
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (ValueError, OSError, AttributeError):  # not offered on this system
-            return 4 << 30
+        return free_memory_bytes() or 4 << 30
+
+    def total_bytes(self) -> int:
+        """Memory of the device, in bytes; 0 where the system does not tell."""
+        return physical_bytes("SC_PHYS_PAGES")
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        """Whether that is what an error says; CuPy's own error is a `MemoryError` too."""
+        return isinstance(error, MemoryError)
+
+    def release_memory(self) -> None:
+        """Give memory back that is kept for later."""
+
+    def begin_upload(self, a: np.ndarray, unpack: Unpack) -> Any:
+        """Start to bring a host array here, from any thread; see `end_upload`.
+
+        Parameters
+        ----------
+        a : ndarray
+        unpack : callable
+            ``unpack(array, xp)``: what becomes of it on this device, always a new array.
+        """
+        return unpack(self.asarray(a), self.xp)
+
+    def end_upload(self, sent: Any) -> Array:
+        """What `begin_upload` has brought, in the thread that works with this device."""
+        return sent
 
     def synchronize(self) -> None:
         """Wait until all work of this device is done."""
 
+    def raw_module(self, source: str, options: tuple[str, ...] = ("--std=c++17",)) -> Any:
+        """CUDA source compiled for this device, whose `get_function` gives kernels; kept."""
+        raise DeviceError(f"{self.name}: expected a CUDA device for a CUDA kernel, got none")
+
     @property
-    def array(self) -> type:
+    def array(self) -> Any:
         """The type of this device's arrays."""
         return self.xp.ndarray
 
@@ -105,12 +171,42 @@ class Backend:
         raise DeviceError(f"{self.name}: expected a device with NCCL, got none")
 
     def group(self, key: Any, rank: int, size: int) -> DeviceGroup:
-        """This device as number `rank` of `size` that got the same key."""
+        """The group in which this device is number `rank` of `size` that got the same key."""
         raise DeviceError(f"{self.name}: expected a device with NCCL, got none")
+
+
+class MapReduce(Protocol):
+    """What those who compute need from an executor (see `pyptyx.executors`)."""
+
+    @property
+    def backends(self) -> Sequence[Backend]:
+        """One per worker."""
+        ...
+
+    def map_reduce(
+        self,
+        start: Callable[[int], Any],
+        work: Callable[[int, Any, Any], Any],
+        items: Sequence[Any],
+        merge: Callable[[Any, Any], Any],
+        sums: Callable[[Any], Sequence[Any]],
+        finish: Callable[[int, Any], Any] | None = None,
+    ) -> Any:
+        """Reduce `items` over the workers in a fixed order."""
+        ...
+
+
+def _in_place(transform: Callable[..., Array], a: Array, **how: Any) -> None:
+    """Replace `a` by its transform; SciPy works in place where it can, but does not promise it."""
+    out = transform(a, overwrite_x=True, **how)
+    if not np.may_share_memory(out, a):
+        a[...] = out
 
 
 class CupyBackend(Backend):
     """One CUDA device through CuPy, on a stream of its own."""
+
+    runs_cuda = True
 
     def __init__(self, device_id: int) -> None:
         self._cupy = _cupy()
@@ -119,6 +215,8 @@ class CupyBackend(Backend):
         self.name = f"cuda:{device_id}"
         with self._cupy.cuda.Device(device_id):
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._uploads: UploadRing | None = None
+        self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     def context(self) -> AbstractContextManager[Any]:
         return _DeviceContext(self._cupy.cuda.Device(self.device_id), self._stream)
@@ -127,19 +225,24 @@ class CupyBackend(Backend):
         if isinstance(a, self._cupy.ndarray) and a.device.id != self.device_id:
             # Through the host: not every machine has peer access, and it is once per evaluation.
             a = a.get()
-        return self._cupy.asarray(a, dtype)
+        # Constants are made outside of the context, and belong on this device and in its stream.
+        with self.context():
+            return self._cupy.asarray(a, dtype)
 
     def to_host(self, a: Array) -> np.ndarray:
         return self._cupy.asnumpy(a)
 
-    def fft2(self, a: Array, overwrite: bool = False) -> Array:
+    def fft2(self, a: Array, overwrite: bool = False, band: Band | None = None) -> Array:
         return self._fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite)
 
     def ifft2(self, a: Array, overwrite: bool = False) -> Array:
         return self._fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite)
 
-    def fft2_adjoint(self, a: Array, overwrite: bool = False) -> Array:
+    def fft2_adjoint(self, a: Array, overwrite: bool = False, band: Band | None = None) -> Array:
         return self._fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, norm="forward")
+
+    def rfft2(self, a: Array, shape: tuple[int, int]) -> Array:
+        return self._fft.rfft2(a, s=shape, axes=(-2, -1))
 
     @property
     def _fft(self) -> Any:
@@ -152,8 +255,39 @@ class CupyBackend(Backend):
             free, _total = self._cupy.cuda.runtime.memGetInfo()
             return int(free) + self._cupy.get_default_memory_pool().free_bytes()
 
+    def total_bytes(self) -> int:
+        with self._cupy.cuda.Device(self.device_id):
+            return int(self._cupy.cuda.runtime.memGetInfo()[1])
+
+    def ran_out_of_memory(self, error: BaseException) -> bool:
+        # cuFFT's work area and memory outside of the pool fail with errors of their own.
+        signs = ("ALLOC_FAILED", "cudaErrorMemoryAllocation")
+        return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+    def release_memory(self) -> None:
+        with self._cupy.cuda.Device(self.device_id):
+            self._stream.synchronize()
+            self._cupy.fft.config.get_plan_cache().clear()
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def begin_upload(self, a: np.ndarray, unpack: Unpack) -> Upload:
+        with self._cupy.cuda.Device(self.device_id):
+            if self._uploads is None:
+                self._uploads = UploadRing(self._cupy, self._stream)
+            return self._uploads.begin(a, unpack)
+
+    def end_upload(self, sent: Upload) -> Array:
+        assert self._uploads is not None
+        return self._uploads.end(sent)
+
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def raw_module(self, source: str, options: tuple[str, ...] = ("--std=c++17",)) -> Any:
+        if (source, options) not in self._modules:
+            module = self._cupy.RawModule(code=source, options=options)
+            self._modules[source, options] = module
+        return self._modules[source, options]
 
     @property
     def group_id(self) -> str | None:
@@ -166,28 +300,6 @@ class CupyBackend(Backend):
     def group(self, key: Any, rank: int, size: int) -> DeviceGroup:
         nccl = self._cupy.cuda.nccl
         return DeviceGroup(nccl, nccl.NcclCommunicator(size, key, rank), self._stream)
-
-
-class DeviceGroup:
-    """Devices of several processes that add arrays among themselves, through NCCL."""
-
-    def __init__(self, nccl: Any, communicator: Any, stream: Any) -> None:
-        self._types = {
-            np.dtype(np.float32): nccl.NCCL_FLOAT32,
-            np.dtype(np.float64): nccl.NCCL_FLOAT64,
-            np.dtype(np.int64): nccl.NCCL_INT64,
-        }
-        self._sum = nccl.NCCL_SUM
-        self._communicator = communicator
-        self._stream = stream
-
-    def sum_into(self, flat: Array) -> None:
-        """Replace a contiguous real array by its sum over the devices."""
-        kind, pointer = self._types[flat.dtype], flat.data.ptr
-        self._communicator.allReduce(
-            pointer, pointer, flat.size, kind, self._sum, self._stream.ptr
-        )
-        self._stream.synchronize()
 
 
 class _DeviceContext(AbstractContextManager[Any]):
@@ -262,10 +374,3 @@ def make_backends(
         return [CupyBackend(d) for d in range(count)]
     count = available_cores() if devices == "auto" else int(devices)
     return [Backend(fast) for _ in range(count)]
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -27,18 +27,46 @@ def real_view(a: Array) -> Array:
     return flat
 
 
+BLOCK = 1 << 13
+"""Real numbers per partial sum of a dot product, so few that no BLAS splits them over threads."""
+
+_CHUNK = {True: 1 << 15, False: 1 << 24}
+"""Numbers converted to float64 at a time: in the cache of a core, and on a device."""
+
+
 def dot(u: Array, v: Array) -> float:
     """``Σ Re(conj(u) v)`` of two arrays, accumulated in float64."""
+    return float(block_dots(u, v).sum())
+
+
+def block_dots(u: Array, v: Array) -> np.ndarray:
+    """Dot products of consecutive blocks of `BLOCK` real numbers, float64, on the host.
+
+    Their sum in order is the same however the blocks are shared out between processes.
+    """
     ru, rv = real_view(u), real_view(v)
-    if ru.dtype == np.float64 and rv.dtype == np.float64:
-        return float(ru @ rv)
-    # Blocks keep the float64 copies in cache and the memory flat.
-    total, block = 0.0, 1 << 16
-    if not isinstance(ru, np.ndarray):
-        block = 1 << 24
-    for i in range(0, ru.size, block):
-        total += float(ru[i : i + block].astype(np.float64) @ rv[i : i + block].astype(np.float64))
-    return total
+    chunk = max(1, min(_CHUNK[isinstance(ru, np.ndarray)], ru.size))
+    # Buffers that are filled again: new ones would cost more than the products.
+    buffers = [None if r.dtype == np.float64 else r[:chunk].astype(np.float64) for r in (ru, rv)]
+    parts: list[float] = []
+    for i in range(0, ru.size, chunk):
+        a, b = (_as_float64(r[i : i + chunk], to) for r, to in zip((ru, rv), buffers, strict=True))
+        whole = a.size - a.size % BLOCK
+        parts += _row_dots(a[:whole].reshape(-1, BLOCK), b[:whole].reshape(-1, BLOCK)).tolist()
+        if whole < a.size:
+            parts += _row_dots(a[None, whole:], b[None, whole:]).tolist()
+    return np.array(parts)
+
+
+def _as_float64(a: Array, buffer: Array | None) -> Array:
+    if buffer is None:
+        return a
+    buffer[: a.size] = a
+    return buffer[: a.size]
+
+
+def _row_dots(a: Array, b: Array) -> Array:
+    return np.vecdot(a, b) if isinstance(a, np.ndarray) else (a * b).sum(axis=1)
 
 
 def vdot(u: Mapping[str, Array], v: Mapping[str, Array]) -> float:

@@ -308,6 +308,11 @@ class PatternSource(ABC):
         return out
 
     @property
+    def chunk_patterns(self) -> int:
+        """Number of consecutive patterns that share a storage chunk."""
+        return self._granule
+
+    @property
     def _granule(self) -> int:
         """Number of consecutive patterns best read together."""
         return 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -95,6 +97,10 @@ class Hdf5Source(PatternSource):
         out[members] = flat[(row - top) * width + (column - left)]
 
     @property
+    def chunk_patterns(self) -> int:
+        return self._cell if self._band == 1 else self._band * self._columns
+
+    @property
     def _granule(self) -> int:
         return self._cell if self._rows == 1 else self._band * self._columns
 
@@ -109,22 +115,33 @@ def _two(shape: Sequence[int]) -> tuple[int, int]:
     return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
 
 
-def open_hdf5(
-    path: Path,
-    *,
-    h5_key: str | None = None,
+def open_h5(path: Path) -> h5py.File:
+    """An HDF5 file, open for reading.
+
+    Raises
+    ------
+    DataError
+        If the file is not HDF5 or damaged.
+    """
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+    except OSError as error:
+        remedy = "Copy or write the file again; MATLAB files must be saved with -v7.3"
+        fault = hdf5_fault(path, error)
+        raise DataError(Problem(str(path), "a complete HDF5 file", fault, remedy)) from error
+
+
+def stored_dataset(
+    dataset: h5py.Dataset,
     scan_size: Sequence[int] | None = None,
     orientation: Orientation = AS_STORED,
-) -> Hdf5Source:
-    """Patterns of an HDF5 file.
+) -> Stored:
+    """How a data set divides into scan and detector.
 
     Parameters
     ----------
-    path : Path
-        The file.
-    h5_key : str, optional
-        Path of the data set.  Without it: ``data`` at the root, else the only data set of numbers
-        with three or four axes.
+    dataset : h5py.Dataset
+        The patterns.
     scan_size : (Ny, Nx), optional
         Rows and columns of the scan.  Without it, an attribute ``scan_size`` of a data set
         [N, ky, kx] is taken if it fits.
@@ -133,27 +150,43 @@ def open_hdf5(
     Raises
     ------
     DataError
-        If the file is not HDF5 or damaged, the data set is missing or ambiguous, or it is not a
-        stack of patterns.
+        If it is not a stack of patterns.
     """
-    try:
-        file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
-    except OSError as error:
-        remedy = "Copy or write the file again; MATLAB files must be saved with -v7.3"
-        fault = hdf5_fault(path, error)
-        raise DataError(Problem(str(path), "a complete HDF5 file", fault, remedy)) from error
-    try:
-        dataset = _find(file, h5_key)
-        shape = dataset.shape or ()
-        if scan_size is None:
-            scan_size = _noted_scan_size(dataset)
-        stored = describe(
-            f"{file.filename}:{dataset.name}", shape, dataset.dtype, scan_size, orientation
+    if scan_size is None:
+        scan_size = _noted_scan_size(dataset)
+    name = f"{dataset.file.filename}:{dataset.name}"
+    return describe(name, dataset.shape or (), dataset.dtype, scan_size, orientation)
+
+
+def check_filters(dataset: h5py.Dataset) -> str:
+    """Names of the storage filters of a data set, empty if there are none.
+
+    Raises
+    ------
+    DataError
+        If a filter is missing here; the plug-ins of ``hdf5plugin`` are loaded first.
+    """
+    creation = dataset.id.get_create_plist()
+    filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
+    if any(not h5py.h5z.filter_avail(code) for code, *_ in filters):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("hdf5plugin")  # importing it registers its filters
+    names = [name.decode("utf-8", "replace").split(";")[0] for *_, name in filters]
+    missing = [
+        f"{name or 'unnamed'} ({code})"
+        for (code, *_), name in zip(filters, names, strict=True)
+        if not h5py.h5z.filter_avail(code)
+    ]
+    if missing:
+        raise DataError(
+            Problem(
+                f"{dataset.file.filename}:{dataset.name}",
+                "compression that can be undone here",
+                f"the HDF5 filter {', '.join(missing)}, which is not installed",
+                'Install hdf5plugin: pip install "pyptyx[io]"',
+            )
         )
-        return Hdf5Source(file, dataset, stored, orientation)
-    except BaseException:
-        file.close()
-        raise
+    return ", ".join(name or str(code) for (code, *_), name in zip(filters, names, strict=True))
 
 
 def hdf5_fault(path: Path, error: OSError) -> str:
@@ -180,7 +213,22 @@ def _noted_scan_size(dataset: h5py.Dataset) -> tuple[int, int] | None:
     return (int(noted[0]), int(noted[1])) if fits else None
 
 
-def _find(file: h5py.File, key: str | None) -> h5py.Dataset:
+def find_dataset(file: h5py.File, key: str | None) -> h5py.Dataset:
+    """The data set that holds the patterns.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open file.
+    key : str or None
+        Path of the data set.  None takes ``data`` at the root, else the only data set of numbers
+        with three or four axes.
+
+    Raises
+    ------
+    DataError
+        If it is missing or ambiguous; the data sets there are, are listed.
+    """
     if key is None:
         default = file.get(DEFAULT_KEY)
         return default if isinstance(default, h5py.Dataset) else _only_candidate(file)

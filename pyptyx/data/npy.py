@@ -60,8 +60,8 @@ def open_array(
     return ArraySource(name, array, stored, orientation)
 
 
-def _fault(error: Exception) -> str:
-    """Why a file could not be mapped, in words."""
+def array_fault(error: Exception) -> str:
+    """Why a file of arrays could not be read, in words."""
     faults = {
         "Python objects": "an array of Python objects, which are never loaded",
         "magic string": "a file of another format",
@@ -91,5 +91,5 @@ def open_npy(
     except (OSError, ValueError, EOFError) as error:
         remedy = "Write it again with numpy.save from an array of integers or floats"
         expected = "a complete .npy file of numbers"
-        raise DataError(Problem(name, expected, _fault(error), remedy)) from error
+        raise DataError(Problem(name, expected, array_fault(error), remedy)) from error
     return open_array(array, name=name, scan_size=scan_size, orientation=orientation)

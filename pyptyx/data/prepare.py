@@ -1,4 +1,4 @@
-"""From stored patterns to what the model is compared with, and the feeding of batches.
+"""From stored patterns to what the model is compared with.
 
 The steps, in this order: shift by whole pixels, sum-bin, multiply, zero-pad, and in the far field
 move the zero frequency from index N//2 to the corner.
@@ -7,18 +7,16 @@ move the zero frequency from index N//2 to the corner.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyptyx.data.base import Indices, PatternSource
+from pyptyx.backend import free_memory_bytes
+from pyptyx.data.base import PatternSource
 from pyptyx.data.pixels import shift_whole, sum_bin
-from pyptyx.errors import DataError, ParamError, Problem, ShapeError
+from pyptyx.errors import ParamError, Problem, ShapeError
 
 Array = Any
 
@@ -243,119 +241,26 @@ def check_counts(
     return checks.problems()
 
 
-class PatternFeed:
-    """Prepared patterns by number, kept in memory or prepared anew for every batch.
-
-    Parameters
-    ----------
-    source : PatternSource
-        The stored patterns.
-    preparation : Preparation
-        Their treatment.
-    resident : bool
-        Prepare everything once, in pieces, and keep it.
-    xp : module
-        Array namespace of the prepared patterns, NumPy or CuPy.
-    send : callable, optional
-        Takes a NumPy array to that namespace.  Patterns travel in the stored dtype.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        ``(N, Y, X)`` or ``(N, Nmask)`` of all prepared patterns.
-
-    Raises
-    ------
-    ShapeError
-        If the preparation does not fit the patterns.
-    """
-
-    def __init__(
-        self,
-        source: PatternSource,
-        preparation: Preparation,
-        resident: bool,
-        *,
-        xp: Any = np,
-        send: Callable[[np.ndarray], Array] = np.asarray,
-    ):
-        self.shape = _prepared_shape(source, preparation)
-        self.resident = resident
-        self._source = source
-        self._preparation = preparation
-        self._xp = xp
-        self._send = send
-        self._stack = self._prepare_all() if resident else None
-
-    def batch(self, indices: Indices) -> Array:
-        """Prepared patterns, shape (B, Y, X) or (B, Nmask); treat them as read-only.
-
-        Raises
-        ------
-        DataError
-            If the source cannot be read.
-        """
-        if self._stack is None:
-            return self._prepared(self._source.read(indices))
-        if isinstance(indices, slice):
-            return self._stack[indices]
-        numbers = np.asarray(indices, dtype=np.intp)
-        if _is_run(numbers):
-            return self._stack[numbers[0] : numbers[-1] + 1]
-        return self._stack[self._send(numbers)]
-
-    def _prepared(self, patterns: np.ndarray) -> Array:
-        return self._preparation(self._send(patterns), xp=self._xp)
-
-    def _prepare_all(self) -> Array:
-        try:
-            stack = self._xp.empty(self.shape, dtype=self._preparation.dtype)
-        except MemoryError as error:
-            raise DataError(
-                Problem(
-                    self._source.name,
-                    "patterns that fit in memory",
-                    f"{prepared_bytes(self._source, self._preparation) / 2**30:.1f} GiB",
-                    "Leave them on disk.",
-                )
-            ) from error
-        for where, patterns in self._source.iter_chunks():
-            stack[where] = self._prepared(patterns)
-        if isinstance(stack, np.ndarray):
-            stack.flags.writeable = False
-        return stack
-
-
-def _is_run(indices: np.ndarray) -> bool:
-    """Whether consecutive numbers are asked for, so that a view serves."""
-    return len(indices) > 0 and bool(np.all(np.diff(indices) == 1))
-
-
-def _prepared_shape(source: PatternSource, preparation: Preparation) -> tuple[int, ...]:
+def prepared_shape(source: PatternSource, preparation: Preparation) -> tuple[int, ...]:
+    """Shape ``(N, Y, X)`` or ``(N, Nmask)`` of all patterns of a source once prepared."""
     if len(source.shape) == 2:
         return source.shape
     return (source.shape[0], *preparation.output_shape(*source.shape[1:]))
 
 
-def prepared_bytes(source: PatternSource, preparation: Preparation) -> int:
-    """Bytes of all patterns of a source once prepared."""
-    return math.prod(_prepared_shape(source, preparation)) * np.dtype(preparation.dtype).itemsize
+def prepared_bytes(
+    source: PatternSource, preparation: Preparation, itemsize: int | None = None
+) -> int:
+    """Bytes of all patterns of a source once prepared, by default as floats."""
+    size = np.dtype(preparation.dtype).itemsize if itemsize is None else itemsize
+    return math.prod(prepared_shape(source, preparation)) * size
 
 
-def fits_in_memory(source: PatternSource, preparation: Preparation, fraction: float = 0.25) -> bool:
+def fits_in_memory(
+    source: PatternSource,
+    preparation: Preparation,
+    fraction: float = 0.25,
+    itemsize: int | None = None,
+) -> bool:
     """Whether all prepared patterns take at most `fraction` of the host memory that is free."""
-    return prepared_bytes(source, preparation) <= fraction * free_memory_bytes()
-
-
-def free_memory_bytes() -> int:
-    """Host memory that can be had without swapping, 0 where the system does not tell."""
-    try:
-        # Linux's own estimate counts the file cache, which reading a large file fills, as free.
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    names = getattr(os, "sysconf_names", {})
-    pages = next((n for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES") if n in names), None)
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+    return prepared_bytes(source, preparation, itemsize) <= fraction * free_memory_bytes()

@@ -6,18 +6,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from pyptyx.data.base import Orientation, PatternSource
-from pyptyx.data.hdf5 import open_hdf5
-from pyptyx.data.npy import open_array, open_npy
+from pyptyx.data.formats.base import Request
+from pyptyx.data.formats.registry import open_path
+from pyptyx.data.npy import open_array
 from pyptyx.errors import DataError, Problem
 
-__all__ = ["HDF5_SUFFIXES", "PatternSource", "open_source"]
-
-HDF5_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".emd", ".cxi", ".mat"})
-"""File name endings read as HDF5 even before looking inside."""
+__all__ = ["PatternSource", "existing_file", "open_source"]
 
 
 def open_source(
@@ -33,11 +30,11 @@ def open_source(
     Parameters
     ----------
     data : path or ndarray
-        An HDF5 file (``.h5 .hdf5 .hdf .nxs .emd .cxi .mat``, or any file with the HDF5 signature),
-        a ``.npy`` file, or an array.  Layouts [N, ky, kx], [sy, sx, ky, kx], [N, Nmask].
+        An array, or a file of any format of `pyptyx.data.formats.registry`.  Layouts [N, ky, kx],
+        [sy, sx, ky, kx], [N, Nmask].
     h5_key : str, optional
-        Path of the data set in an HDF5 file.  Default: ``data`` at the root, else the only data set
-        of numbers with three or four axes.
+        Path of the data set in an HDF5 file, or member of an archive.  Default: ``data`` at the
+        root, else the only data set of numbers with three or four axes.
     scan_size : (Ny, Nx), optional
         Rows and columns of the scan; ``Ny * Nx`` must be the number of patterns.
     flip_ky : bool
@@ -52,18 +49,23 @@ def open_source(
     Raises
     ------
     DataError
-        If the file is missing, a folder, unreadable or truncated, or does not hold patterns.
+        If the file is missing, a folder, unreadable or truncated, of an unknown format or one whose
+        reader is not installed, or does not hold patterns.
     """
     orientation = Orientation(bool(flip_ky), bool(transpose))
     if isinstance(data, np.ndarray):
         return open_array(data, scan_size=scan_size, orientation=orientation)
-    path = _existing_file(data)
-    if path.suffix.lower() in HDF5_SUFFIXES or h5py.is_hdf5(path):
-        return open_hdf5(path, h5_key=h5_key, scan_size=scan_size, orientation=orientation)
-    return open_npy(path, scan_size=scan_size, orientation=orientation)
+    return open_path(Request(existing_file(data), h5_key, scan_size, orientation)).source
 
 
-def _existing_file(data: object) -> Path:
+def existing_file(data: object) -> Path:
+    """Path of a file that exists.
+
+    Raises
+    ------
+    DataError
+        If it is not a path, a folder, or nothing is there.
+    """
     if not isinstance(data, str | os.PathLike):
         raise DataError(Problem("data", "a path or a NumPy array", type(data).__name__))
     path = Path(os.fspath(data)).expanduser()

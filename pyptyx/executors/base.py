@@ -15,7 +15,11 @@ from types import TracebackType
 from typing import Any
 
 from pyptyx.backend import Backend
-from pyptyx.errors import WorkerError
+from pyptyx.errors import DeviceError, WorkerError
+from pyptyx.executors.communicator import Communicator
+
+
+Finish = Callable[[int, Any], Any]
 
 
 class Executor(ABC):
@@ -24,10 +28,18 @@ class Executor(ABC):
     Attributes
     ----------
     backends : sequence of Backend
-        One per worker.
+        One per worker of this process.
+    communicator : Communicator
+        The processes that share the work.
     """
 
     backends: Sequence[Backend]
+    communicator: Communicator = Communicator()
+
+    @property
+    def workers(self) -> int:
+        """Number of workers of all processes, which have equally many."""
+        return len(self.backends) * self.communicator.size
 
     @abstractmethod
     def map_reduce(
@@ -36,8 +48,22 @@ class Executor(ABC):
         work: Callable[[int, Any, Any], Any],
         items: Sequence[Any],
         merge: Callable[[Any, Any], Any],
+        sums: Callable[[Any], Sequence[Any]],
+        finish: Finish | None = None,
     ) -> Any:
         """Fold `items` as described on the module's page.
+
+        Parameters
+        ----------
+        start, work, merge : callable
+            ``start(worker)``, ``work(worker, partial, item)``, ``merge(total, other)``.
+        items : sequence
+            The same in every process; empty ones are passed over.
+        sums : callable
+            ``sums(total)``: the arrays of a partial result that are added over the processes, in
+            place.
+        finish : callable, optional
+            ``finish(worker, partial)`` after the last item of a worker, on its device.
 
         Raises
         ------
@@ -75,6 +101,7 @@ def fold(
     start: Callable[[int], Any],
     work: Callable[[int, Any, Any], Any],
     items: Sequence[Any],
+    finish: Finish | None = None,
 ) -> Any:
     """Fold one worker's share on its device.
 
@@ -82,17 +109,25 @@ def fold(
     ------
     WorkerError
         Whatever fails, from the first copy to the device to the last synchronisation.
+    DeviceError
+        What a device cannot do is said as it is.
     """
     doing = "at its start"
     try:
         with backend.context():
             partial = start(worker)
             for i, item in enumerate(items):
+                if len(item) == 0:
+                    continue
                 doing = f"in its batch {i + 1} of {len(items)}, {_name(item)}"
                 partial = work(worker, partial, item)
             doing = "at its end"
+            if finish is not None:
+                partial = finish(worker, partial)
             backend.synchronize()
             return partial
+    except DeviceError:
+        raise
     except Exception as error:
         raise WorkerError(
             f"worker {worker} ({backend.name}) failed {doing}: {type(error).__name__}: {error}"

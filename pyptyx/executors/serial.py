@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyptyx.backend import Backend
-from pyptyx.executors.base import Executor, fold
+from pyptyx.executors.base import Executor, Finish, fold
 
 
 class SerialExecutor(Executor):
@@ -21,5 +21,7 @@ class SerialExecutor(Executor):
         work: Callable[[int, Any, Any], Any],
         items: Sequence[Any],
         merge: Callable[[Any, Any], Any],
+        sums: Callable[[Any], Sequence[Any]],
+        finish: Finish | None = None,
     ) -> Any:
-        return fold(0, self.backends[0], start, work, items)
+        return fold(0, self.backends[0], start, work, items, finish)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pyptyx.backend import Backend
-from pyptyx.executors.base import Executor, fold, share
+from pyptyx.executors.base import Executor, Finish, fold, share
 
 
 class ThreadExecutor(Executor):
@@ -31,10 +31,12 @@ class ThreadExecutor(Executor):
         work: Callable[[int, Any, Any], Any],
         items: Sequence[Any],
         merge: Callable[[Any, Any], Any],
+        sums: Callable[[Any], Sequence[Any]],
+        finish: Finish | None = None,
     ) -> Any:
         shares = share(len(items), len(self.backends))
         futures = [
-            pool.submit(fold, w, backend, start, work, items[part])
+            pool.submit(fold, w, backend, start, work, items[part], finish)
             for w, (pool, backend, part) in enumerate(
                 zip(self._pools, self.backends, shares, strict=True)
             )

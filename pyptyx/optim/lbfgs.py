@@ -4,6 +4,9 @@ Notation: ``s = x⁺ - x``, ``y = g⁺ - g``, ``ρ = 1/<y,s>``, direction ``d = 
 recursion with an initial ``H0`` from `pyptyx.optim.scaling`.  ``memory`` pairs are kept: 0 gives
 scaled gradient descent, 1 a conjugate-gradient-like method, ``inf`` all of them.
 
+Several processes run the same iteration on the same point; each keeps its share of the pairs, and
+the dot products are sums over all of them (see `pyptyx.optim.sharding`).
+
 References
 ----------
 D. Liu, J. Nocedal, Math. Program. 45 (1989) 503;  J. Nocedal, S. Wright, Numerical Optimization,
@@ -22,6 +25,7 @@ import numpy as np
 from pyptyx import trees
 from pyptyx.optim.linesearch import Phi, SearchOptions, SearchResult, weak_wolfe
 from pyptyx.optim.scaling import Preconditioned, Scaling
+from pyptyx.optim.sharding import Ranks, Shards
 
 Tree = dict[str, Any]
 
@@ -90,6 +94,8 @@ class LBFGS:
     options : SearchOptions
     curvature : float
         A pair is kept only if ``<y,s> > curvature |y| |s|``.
+    communicator : Ranks or None
+        The processes that share the pairs; all of them call the same methods.
     """
 
     memory: float = 10
@@ -97,8 +103,13 @@ class LBFGS:
     search: Search = weak_wolfe
     options: SearchOptions = field(default_factory=SearchOptions)
     curvature: float = 1e-10
+    communicator: Ranks | None = None
     _pairs: list[tuple[Tree, Tree, float]] = field(default_factory=list)
     _fresh: bool = True
+
+    def __post_init__(self) -> None:
+        """Take part in the sharing."""
+        self._shards = Shards(self.communicator)
 
     def reset(self) -> None:
         """Drop the history."""
@@ -107,16 +118,23 @@ class LBFGS:
         self._fresh = True
 
     def state(self) -> dict[str, Any]:
-        """History and scaling: numbers, and trees that are never changed in place."""
+        """History and scaling: numbers, and trees that are never changed in place.
+
+        With several processes the pairs are this one's share, and ``layout`` says of what;
+        `gathered` makes them whole.
+        """
+        own = {} if self._shards.alone else {"layout": dict(self._shards.layout)}
         return {
             "pairs": list(self._pairs),
             "fresh": self._fresh,
             "scaling": self.scaling.state(),
+            **own,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned; `scaling` must be of the kind it came from."""
+        """Take over what `state` or `shared_out` returned, with a `scaling` of the same kind."""
         self._pairs = [(s, y, rho) for s, y, rho in state["pairs"]]
+        self._shards = Shards(self.communicator, state.get("layout"))
         self._fresh = state["fresh"]
         self.scaling.restore(state["scaling"])
 
@@ -153,7 +171,7 @@ class LBFGS:
         def phi(t: float) -> tuple[float, float]:
             nonlocal trial
             trial = fun(trees.axpy(t, d, point.x) | _fixed(point.x, d))
-            new_slope = trees.vdot(trial.g, d) if math.isfinite(trial.value) else math.nan
+            new_slope = self._shards.vdot(trial.g, d) if math.isfinite(trial.value) else math.nan
             if watch is not None:
                 watch(t, trial, new_slope)
             return trial.value, new_slope
@@ -169,37 +187,56 @@ class LBFGS:
         """``-H g`` with the present history."""
         if self._fresh:
             return trees.scale(-1.0, self.scaling.initial(g))
-        q = trees.copy(g)
+        shards = self._shards
+        q = shards.part(g)
         alphas = []
         for s, y, rho in reversed(self._pairs):
-            alpha = rho * trees.vdot(s, q)
+            alpha = rho * shards.vdot_parts(s, q)
             q = trees.axpy(-alpha, y, q)
             alphas.append(alpha)
-        r = self.scaling.apply(q)
+        r = shards.part(self.scaling.apply(shards.whole(q)))
         for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
-            r = trees.axpy(alpha - rho * trees.vdot(y, r), s, r)
-        return trees.scale(-1.0, r)
+            r = trees.axpy(alpha - rho * shards.vdot_parts(y, r), s, r)
+        return trees.scale(-1.0, shards.whole(r))
 
     def _descent(self, g: Tree) -> tuple[Tree, float, bool]:
         """A direction with negative slope if there is one; without history as the last resort."""
         fresh = self._fresh
         d = self.direction(g)
-        slope = trees.vdot(g, d)
+        slope = self._shards.vdot(g, d)
         if not (slope < 0 and np.isfinite(slope)) and not fresh:
             self.reset()
             fresh = True
             d = self.direction(g)
-            slope = trees.vdot(g, d)
+            slope = self._shards.vdot(g, d)
         return d, slope, fresh
 
     def _learn(self, s: Tree, y: Tree) -> None:
         self._fresh = False
-        ys = trees.vdot(y, s)
-        if ys > self.curvature * trees.norm(y) * trees.norm(s):
+        shards = self._shards
+        ys, yy, ss = shards.vdot(y, s), shards.vdot(y, y), shards.vdot(s, s)
+        if ys > self.curvature * math.sqrt(yy) * math.sqrt(ss):
             self.scaling.update(s, y)
-            self._pairs.append((s, y, 1.0 / ys))
+            self._pairs.append((shards.part(s), shards.part(y), 1.0 / ys))
         while len(self._pairs) > self.memory:
             self._pairs.pop(0)
+
+
+def gathered(state: Mapping[str, Any], communicator: Ranks) -> dict[str, Any]:
+    """What `LBFGS.state` returned, with whole pairs; every rank has to ask for it."""
+    if "layout" not in state:
+        return dict(state)
+    shards = Shards(communicator, state["layout"])
+    pairs = [(shards.whole(s), shards.whole(y), rho) for s, y, rho in state["pairs"]]
+    return {k: v for k, v in state.items() if k != "layout"} | {"pairs": pairs}
+
+
+def shared_out(state: Mapping[str, Any], communicator: Ranks) -> dict[str, Any]:
+    """A state with whole pairs, as this rank keeps it."""
+    shards = Shards(communicator)
+    pairs = [(shards.part(s), shards.part(y), rho) for s, y, rho in state["pairs"]]
+    own = {} if shards.alone else {"layout": shards.layout}
+    return {**state, "pairs": pairs, **own}
 
 
 def _fixed(x: Tree, d: Tree) -> Tree:

@@ -7,15 +7,15 @@ import h5py
 import numpy as np
 import pytest
 
+from pyptyx.backend import free_memory_bytes
 from pyptyx.data import prepare
 from pyptyx.data.prepare import (
-    PatternFeed,
     Preparation,
     check_counts,
     fits_in_memory,
-    free_memory_bytes,
 )
 from pyptyx.data.source import open_source
+from pyptyx.data.stream import PatternFeed
 from pyptyx.errors import ParamError, ShapeError
 
 
@@ -173,7 +173,7 @@ def test_feed_hands_out_prepared_batches(source, resident):
     wanted = preparation(source.read(slice(None)))
     assert feed.shape == wanted.shape
     for indices in (np.array([7, 0, 7]), [3, 10], slice(2, 9)):
-        got = feed.batch(indices)
+        got = feed(indices)
         np.testing.assert_array_equal(got, wanted[indices])
         assert got.dtype == np.float32
 
@@ -181,20 +181,16 @@ def test_feed_hands_out_prepared_batches(source, resident):
 def test_resident_feed_prepares_once_and_keeps(source):
     feed = PatternFeed(source, Preparation(), resident=True)
     source.close()
-    assert feed.batch([5]).shape == (1, 6, 8)
+    assert feed([5]).shape == (1, 6, 8)
     with pytest.raises(ValueError, match="read-only"):
-        feed.batch(slice(0, 2))[...] = 0
+        feed(slice(0, 2))[...] = 0
 
 
-def test_feed_sends_the_stored_dtype(source):
-    sent = []
-
-    def send(array):
-        sent.append(array.dtype)
-        return array
-
-    PatternFeed(source, Preparation(), resident=False, send=send).batch([1, 2])
-    assert sent == [np.uint8]
+def test_what_travels_has_the_stored_dtype(source):
+    feed = PatternFeed(source, Preparation(), resident=False)
+    raw = feed.raw([1, 2])
+    assert raw.dtype == np.uint8
+    np.testing.assert_array_equal(feed.unpack(raw, np), feed([1, 2]))
 
 
 def test_feed_checks_shapes_at_once(source):

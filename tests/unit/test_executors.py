@@ -22,6 +22,11 @@ def batches(count=7, size=3):
     return [np.arange(i * size, (i + 1) * size) for i in range(count)]
 
 
+def nothing(partial):
+    """The arrays to be added over processes."""
+    return []
+
+
 # -- shares ------------------------------------------------------------------------------------
 
 
@@ -45,6 +50,7 @@ def record(executor, items):
         lambda worker, partial, item: (*partial, int(item[0])),
         items,
         lambda total, other: (*total, "merge", *other),
+        nothing,
     )
 
 
@@ -58,10 +64,28 @@ def test_threads_fold_their_share_in_order_and_merge_in_the_order_of_the_workers
         assert record(executor, batches()) == expected
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_worker_finishes_after_its_last_item_and_before_the_merge(workers):
+    with make(workers) as executor:
+        got = executor.map_reduce(
+            lambda worker: ([], []),
+            lambda worker, partial, item: ([*partial[0], int(item[0])], partial[1]),
+            batches(6),
+            lambda total, other: (total[0] + other[0], total[1] + other[1]),
+            nothing,
+            lambda worker, partial: (partial[0], [(worker, len(partial[0]))]),
+        )
+    assert got == (list(range(0, 18, 3)), [(w, 6 // workers) for w in range(workers)])
+
+
 def test_fewer_batches_than_workers():
     with make(3) as executor:
         assert record(executor, batches(1)) == (0, 0, "merge", 1, "merge", 2)
         assert record(executor, []) == (0, "merge", 1, "merge", 2)
+
+
+def test_empty_items_are_passed_over():
+    assert record(SerialExecutor(), [np.zeros(0, int), *batches(2), np.zeros(0, int)]) == (0, 0, 3)
 
 
 def test_a_worker_keeps_its_thread():
@@ -72,6 +96,7 @@ def test_a_worker_keeps_its_thread():
                 lambda worker, partial, item: [*partial, (worker, threading.get_ident())],
                 batches(4),
                 lambda total, other: total + other,
+                nothing,
             )
             for _ in range(2)
         ]
@@ -105,23 +130,23 @@ def test_a_failure_names_worker_and_measurements_and_chains_the_cause():
         with pytest.raises(
             WorkerError, match=r"worker 1 \(cpu\).*batch 2 of 3, measurements 15 to 17"
         ) as e:
-            executor.map_reduce(start, work, batches(), lambda a, b: a + b)
+            executor.map_reduce(start, work, batches(), lambda a, b: a + b, nothing)
         assert isinstance(e.value.__cause__, ZeroDivisionError)
         assert "no light" in str(e.value)
         # The executor survives.
-        assert executor.map_reduce(*failing(None), batches(), lambda a, b: a + b) == 21
+        assert executor.map_reduce(*failing(None), batches(), lambda a, b: a + b, nothing) == 21
 
 
 def test_a_failure_at_the_start_of_a_worker_is_one_too():
     with make(2) as executor:
         with pytest.raises(WorkerError, match=r"worker 1 \(cpu\) failed at its start") as e:
-            executor.map_reduce(*failing("start"), batches(), lambda a, b: a + b)
+            executor.map_reduce(*failing("start"), batches(), lambda a, b: a + b, nothing)
         assert isinstance(e.value.__cause__, MemoryError)
 
 
 def test_a_failure_in_the_calling_thread():
     with pytest.raises(WorkerError, match=r"worker 0.*measurements 9 to 11"):
-        SerialExecutor().map_reduce(*failing("work"), batches(), None)
+        SerialExecutor().map_reduce(*failing("work"), batches(), None, nothing)
 
 
 def test_all_workers_are_done_when_the_failure_arrives():
@@ -136,7 +161,7 @@ def test_all_workers_are_done_when_the_failure_arrives():
 
     with make(2) as executor:
         with pytest.raises(WorkerError, match="worker 0"):
-            executor.map_reduce(lambda worker: 0, work, batches(2), lambda a, b: a)
+            executor.map_reduce(lambda worker: 0, work, batches(2), lambda a, b: a, nothing)
         assert done.is_set()
 
 
@@ -145,7 +170,7 @@ def test_items_that_are_no_arrays_are_named_as_they_are():
         raise ValueError
 
     with pytest.raises(WorkerError, match="'plate'"):
-        SerialExecutor().map_reduce(lambda worker: 0, work, [["plate"]], None)
+        SerialExecutor().map_reduce(lambda worker: 0, work, [["plate"]], None, nothing)
 
 
 # -- the data term over workers ----------------------------------------------------------------
