@@ -151,6 +151,7 @@ class FarField(_DataGrid):
         self._kernels = select(backend)
         real = np.empty(0, dtype).real.dtype
         self._mask = backend.asarray(grid.mask.astype(real))
+        self._band = grid.band
         fraction = collect(grid.mask[None].astype(np.float64), geometry)[0] / geometry.upsample**2
         super().__init__(grid.shape, geometry, backend.asarray(fraction.astype(real)))
 
@@ -173,7 +174,6 @@ class FarField(_DataGrid):
         wave = kernels.scale_wave(wave, g)
         return self._backend.fft2_adjoint(wave, overwrite=True), None
 
-
     def compare(
         self, exit_wave: Array, data: Array, loss: kernels.Loss, weight: float
     ) -> tuple[Array, Array, Array]:
@@ -185,9 +185,9 @@ class FarField(_DataGrid):
         g : array, (B, Mp, Mo, ny, nx)
             Gradient of `weight` times the loss by the exit wave, which is overwritten.
         """
-        wave = self._backend.fft2(exit_wave, overwrite=True)
-        value, sse = self._kernels.compare(wave, data, self._mask, loss, weight)
-        return value, sse, self._backend.fft2_adjoint(wave, overwrite=True)
+        wave = self._backend.fft2(exit_wave, overwrite=True, band=self._band)
+        value, sse = self._kernels.compare(wave, data, self._mask, self._band, loss, weight)
+        return value, sse, self._backend.fft2_adjoint(wave, overwrite=True, band=self._band)
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class NearField(_DataGrid):
             g *= saved.lit
             g = self._blur(g, saved.envelope)
         g *= g.dtype.type(2 / (wave.shape[1] * wave.shape[2]))
-        image = self._backend.fft2(wave) if wants_tilt else None
+        image: Any = self._backend.fft2(wave) if wants_tilt else None
         spectrum = self._backend.fft2(kernels.scale_wave(wave, g), overwrite=True)
         if wants_tilt:
             # The slope enters as the shift Δ τ of the image.

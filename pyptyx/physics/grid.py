@@ -14,6 +14,59 @@ from functools import cached_property
 import numpy as np
 
 
+class Band:
+    """Where the band limit lets anything through, zero frequency in the corner.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx)
+        Zero outside the band; along every row and column the band surrounds index 0.
+
+    Attributes
+    ----------
+    extent : ndarray of int64, (ny, 2)
+        Columns of every row that lie in the band: the first so many and the last so many.
+    rows, columns : tuple of slice
+        Both ends of the axes, as far as the band touches them.
+    inside : tuple
+        Pairs of index tuples over the last two axes: a corner block of the full array, and its
+        place in the compact array that `shape` describes.
+    outside : tuple
+        Index tuples of the blocks that cover the rest.
+    shape : tuple of int
+        Rows and columns the band touches.
+    """
+
+    def __init__(self, mask: np.ndarray) -> None:
+        open_ = np.asarray(mask) != 0
+        nx = open_.shape[1]
+        first = np.where(open_.all(axis=1), nx, np.argmin(open_, axis=1))
+        last = np.where(first == nx, 0, np.argmin(open_[:, ::-1], axis=1))
+        self.extent = np.stack([first, last], axis=1).astype(np.int64)
+        self.rows, y_places, y_gap = _ends(open_.any(axis=1))
+        self.columns, x_places, x_gap = _ends(open_.any(axis=0))
+        self.shape = tuple(sum(p.stop - p.start for p in t) for t in (y_places, x_places))
+        self.inside = tuple(
+            ((..., y, x), (..., to_y, to_x))
+            for y, to_y in zip(self.rows, y_places, strict=True)
+            for x, to_x in zip(self.columns, x_places, strict=True)
+        )
+        self.outside = (*((..., y, x_gap) for y in self.rows), (..., y_gap, slice(None)))
+
+
+def _ends(touched: np.ndarray) -> tuple[tuple[slice, ...], tuple[slice, ...], slice]:
+    """Both ends of an axis, where they lie once the gap between them is left out, and the gap."""
+    n = len(touched)
+    if touched.all():
+        return (slice(0, n),), (slice(0, n),), slice(n, n)
+    first, last = int(np.argmin(touched)), int(np.argmin(touched[::-1]))
+    ends, places = [slice(0, first)], [slice(0, first)]
+    if last:
+        ends.append(slice(n - last, n))
+        places.append(slice(first, first + last))
+    return tuple(ends), tuple(places), slice(first, n - last)
+
+
 @dataclass(frozen=True)
 class Grid:
     """A probe window.
@@ -83,6 +136,11 @@ class Grid:
         if self.shape[0] != self.shape[1]:
             edge = min(edge, self.q_y.max())
         return float(edge * cutoff)
+
+    @cached_property
+    def band(self) -> Band:
+        """Extent of `mask`."""
+        return Band(self.mask)
 
     @cached_property
     def mask(self) -> np.ndarray:

@@ -69,6 +69,8 @@ class ModelSpec:
         Band-limit every window in every evaluation instead of the object once.
     dtype : numpy dtype
         Complex working type.
+    wave_storage : {"store", "recompute", "half"}
+        How waves between slices are remembered for the gradient.
     """
 
     grid: Grid
@@ -82,6 +84,7 @@ class ModelSpec:
     masks: np.ndarray | None = field(default=None, compare=False)
     patch_band_limit: bool = False
     dtype: Any = np.complex64
+    wave_storage: str = "store"
 
     @property
     def illumination(self) -> ProbePlan:
@@ -150,7 +153,9 @@ class ForwardModel:
             )
         self._mask = backend.asarray(grid.mask.astype(real))
         self._probe = ProbeStage(grid, spec.illumination, basis, backend, dtype)
-        self._multislice = Multislice(grid, spec.distances_A, backend, dtype)
+        self._multislice = Multislice(
+            grid, spec.distances_A, backend, dtype, spec.wave_storage
+        )
         self._ramp = ramp_factor(grid, backend, dtype)
         self._detector = _detector(spec, backend)
         self._virtual = None
@@ -231,7 +236,7 @@ class ForwardModel:
 
     def _unwind(self, saved: _Saved, wave: Array, g_lens: np.ndarray | None, acc: Tree) -> None:
         """From the gradient of the exit wave back; `g_lens` is that of the tilt by the lens."""
-        spec, rows = self.spec, saved.batch.indices
+        rows = saved.batch.indices
         g_tilts = np.zeros((len(rows), 6)) if "tilts" in acc else None
         if saved.ramp is not None:
             wave, g_after = ramp_vjp(saved.ramp, wave, None if g_tilts is None else self._ramp)
@@ -306,9 +311,7 @@ class ForwardModel:
             shift=_rows(state["positions"], rows) - batch.corners if spec.shift else None,
         )
         wave, saved.probe = self._probe.forward(state["probe"], light)
-        wave, saved.multislice = self._multislice.forward(
-            wave, obj, corners, self._inside(tilts)
-        )
+        wave, saved.multislice = self._multislice.forward(wave, obj, corners, self._inside(tilts))
         if spec.tilt.after:
             saved.exit_mask = obj.shape[1] == 1
             if saved.exit_mask:

@@ -7,7 +7,8 @@ M``.  The wave behind the last slice is not propagated.  Axes of the wave: (B, M
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pyptyx.backend import Backend
 from pyptyx.physics import kernels
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.tilt import Separable
+from pyptyx.physics.wave_storage import Halved, Segments, Stored, Waves
 
 Array = Any
 
@@ -27,10 +29,10 @@ def fresnel_propagator(grid: Grid, distance_A: float) -> np.ndarray:
 
 @dataclass
 class _Saved:
-    incoming: list[Array]
     obj: Array
     corners: np.ndarray
     factors: list[Array]
+    incoming: Waves = field(default_factory=Stored)
 
 
 class Multislice:
@@ -44,10 +46,20 @@ class Multislice:
     backend : Backend
     dtype : dtype
         Complex working type.
+    wave_storage : {"store", "recompute", "half"}
+        How waves are remembered for the adjoint (see `pyptyx.physics.wave_storage`).
     """
 
-    def __init__(self, grid: Grid, distances_A: Any, backend: Backend, dtype: Any) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        distances_A: Any,
+        backend: Backend,
+        dtype: Any,
+        wave_storage: str = "store",
+    ) -> None:
         self._grid = grid
+        self._wave_storage = wave_storage
         self._backend = backend
         self._kernels = kernels.select(backend)
         self._separable: dict[float, Separable] = {}
@@ -80,19 +92,16 @@ class Multislice:
         saved
             For `vjp`.
         """
-        incoming = wave[:, :, None]
-        saved = _Saved([incoming], obj, corners, [])
         factors = {d: self._propagator(d, tilt) for d in set(self._distances)}
-        out = self._kernels.transmit(incoming, obj, 0, corners)
-        for z in range(1, obj.shape[1]):
-            factor = factors[self._distances[z - 1]]
-            spectrum = self._backend.fft2(out, overwrite=True)
-            spectrum *= factor
-            incoming = self._backend.fft2_adjoint(spectrum, overwrite=True)
-            saved.incoming.append(incoming)
-            saved.factors.append(factor)
-            out = self._kernels.transmit(incoming, obj, z, corners)
-        return out, saved
+        saved = _Saved(obj, corners, [factors[d] for d in self._distances])
+        saved.incoming = self._waves(obj.shape[1])
+        last = obj.shape[1] - 1
+        incoming = wave[:, :, None]
+        for z in range(last):
+            saved.incoming.put(z, incoming)
+            incoming = self._advance(saved, z, incoming)
+        saved.incoming.put(last, incoming)
+        return self._kernels.transmit(incoming, obj, last, corners), saved
 
     def vjp(
         self, saved: _Saved, g: Array, g_object: Array | None, wants_tilt: bool
@@ -107,20 +116,33 @@ class Multislice:
         g_tilt : ndarray, (B, 2), or None
         """
         g_tilt = np.zeros((len(saved.corners), 2)) if wants_tilt else None
+        band = self._grid.band
         for z in reversed(range(saved.obj.shape[1])):
-            incoming = saved.incoming[z]
+            incoming = saved.incoming.get(z, partial(self._advance, saved))
             self._kernels.transmit_vjp(incoming, saved.obj, z, saved.corners, g, g_object)
             if z == 0:
                 break
-            spectrum = self._backend.fft2(g, overwrite=True)
+            spectrum = self._backend.fft2(g, overwrite=True, band=band)
             if g_tilt is not None:
                 marginals = self._kernels.imag_marginals(
                     self._backend.fft2(incoming) / self._grid.size, spectrum
                 )
                 g_tilt += self._separable[self._distances[z - 1]].gradient(*marginals)
             spectrum *= saved.factors[z - 1].conj()
-            g = self._backend.fft2_adjoint(spectrum, overwrite=True)
+            g = self._backend.fft2_adjoint(spectrum, overwrite=True, band=band)
         return (g[:, :, 0] if g.shape[2] == 1 else g.sum(axis=2)), g_tilt
+
+    def _advance(self, saved: _Saved, z: int, incoming: Array) -> Array:
+        """The wave in front of slice z + 1 from that in front of slice z."""
+        out = self._kernels.transmit(incoming, saved.obj, z, saved.corners)
+        spectrum = self._backend.fft2(out, overwrite=True, band=self._grid.band)
+        spectrum *= saved.factors[z]
+        return self._backend.fft2_adjoint(spectrum, overwrite=True, band=self._grid.band)
+
+    def _waves(self, slices: int) -> Waves:
+        if self._wave_storage == "recompute":
+            return Segments(slices)
+        return Halved(self._backend) if self._wave_storage == "half" else Stored()
 
     def _propagator(self, d: float, tilt: np.ndarray | None) -> Array:
         """Propagator over N, broadcastable to (B, Mp, Mo, ny, nx)."""

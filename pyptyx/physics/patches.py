@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyptyx.backend import Backend
-from pyptyx.physics.kernels import reference as kernels
+from pyptyx.physics.kernels import select
 
 Array = Any
 
@@ -52,7 +52,7 @@ def own_windows(
     corners : ndarray of int, (B, 2)
         Corners of the windows in the stack.
     """
-    cut = band_limit(kernels.gather(obj, corners, window), mask, backend)
+    cut = band_limit(select(backend).gather(obj, corners, window), mask, backend)
     stack = backend.xp.moveaxis(cut, 0, 2).reshape(*obj.shape[:2], -1, window[1])
     rows = window[0] * np.arange(len(corners))
     return stack, np.stack([rows, np.zeros_like(rows)], axis=1)
@@ -63,4 +63,6 @@ def own_windows_vjp(
 ) -> None:
     """Add the adjoint of `own_windows`, applied to `g` (Mo, Nz, B · ny, nx), into `g_object`."""
     cut = g.reshape(*g.shape[:2], len(corners), *mask.shape)
-    kernels.scatter_add(g_object, corners, band_limit(backend.xp.moveaxis(cut, 2, 0), mask, backend))
+    select(backend).scatter_add(
+        g_object, corners, band_limit(backend.xp.moveaxis(cut, 2, 0), mask, backend)
+    )

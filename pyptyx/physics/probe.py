@@ -86,7 +86,7 @@ class _Saved:
     light: Illumination
     factor: Array = None
     rows: Any = None
-    ramps: Any = None
+    ramps: tuple[Array, Array] | None = None
     spectrum: Array = None
     ramped: Any = None
     shift_factor: Array = None
@@ -112,6 +112,8 @@ class ProbeStage:
         self, grid: Grid, plan: ProbePlan, basis: np.ndarray | None, backend: Backend, dtype: Any
     ) -> None:
         self._plan = plan
+        self._band = grid.band
+        self._passed = grid.band if plan.masked else None
         self._backend = backend
         self._kernels = select(backend)
         self._dtype = np.dtype(dtype)
@@ -119,7 +121,7 @@ class ProbeStage:
         mask = grid.mask if plan.masked else np.ones(grid.shape)
         # 1/N belongs to the inverse transform, which leaves it out.
         self._entrance = backend.asarray((mask / grid.size).astype(self._real))
-        self._band = backend.asarray(mask.astype(self._real))
+        self._pass = backend.asarray(mask.astype(self._real))
         self._mask = backend.asarray((grid.mask / grid.size).astype(self._real))
         self._basis: Any = None if basis is None else np.asarray(basis, np.float64)
         self._shift = Separable(-2 * np.pi * grid.f_y, -2 * np.pi * grid.f_x, backend, dtype)
@@ -131,7 +133,7 @@ class ProbeStage:
 
     def leave(self, g: Array) -> Array:
         """Adjoint of `enter`."""
-        return self._backend.ifft2(g * self._band, overwrite=True) if self._plan.spectral else g
+        return self._backend.ifft2(g * self._pass, overwrite=True) if self._plan.spectral else g
 
     def forward(self, probe: Array, light: Illumination) -> tuple[Array, _Saved]:
         """Illuminate a batch.
@@ -151,7 +153,7 @@ class ProbeStage:
         saved = _Saved(light)
         if self._plan.spectral:
             saved.spectrum = self._spectrum(probe, light, saved)
-            wave = self._backend.fft2_adjoint(saved.spectrum)
+            wave = self._backend.fft2_adjoint(saved.spectrum, band=self._passed)
         else:
             wave = self._select(probe, light.scenario)
         if light.tilt is not None:
@@ -200,10 +202,10 @@ class ProbeStage:
         if not self._plan.spectral:
             self._accumulate(g_probe, light.scenario, g)
             return grads
-        g = self._backend.fft2(g, overwrite=True)
+        g = self._backend.fft2(g, overwrite=True, band=self._passed)
         if "shift" in wanted and self._plan.shifts_spectrum:
             grads["shift"] = self._shift.gradient(
-                *self._kernels.imag_marginals(saved.spectrum, g)
+                *self._kernels.imag_marginals(saved.spectrum, g, self._band)
             )
         if "aberrations" in wanted and light.aberrations is not None:
             # The factor is exp(-i C B): as for a ramp, with -B in place of it.
@@ -216,13 +218,13 @@ class ProbeStage:
 
     def _spectrum(self, probe: Array, light: Illumination, saved: _Saved) -> Array:
         """Spectra with plate, aberrations and shift, (B or 1, Mp, ny, nx)."""
-        factor = self._plate(light)
+        factor: Any = self._plate(light)
         shift = light.shift if self._plan.shifts_spectrum else None
         if factor is None and shift is not None:
             zeros = np.zeros(len(shift), np.int64)
             saved.rows = zeros if light.scenario is None else light.scenario
             saved.ramps = self._shift.factors(shift)
-            return self._kernels.modulate(probe, saved.rows, *saved.ramps)
+            return self._kernels.modulate(probe, saved.rows, *saved.ramps, self._band)
         if shift is not None:
             factor = factor * self._shift.factor(shift)
         saved.factor = factor[:, None]
@@ -231,7 +233,7 @@ class ProbeStage:
     def _spectrum_vjp(self, saved: _Saved, g: Array, g_probe: Array) -> None:
         """Adjoint of `_spectrum`, added into `g_probe`."""
         if saved.ramps is not None:
-            self._kernels.modulate_vjp(g, saved.rows, *saved.ramps, g_probe)
+            self._kernels.modulate_vjp(g, saved.rows, *saved.ramps, g_probe, self._band)
         else:
             self._accumulate(g_probe, saved.light.scenario, mul_conj(saved.factor, g))
 
@@ -247,6 +249,7 @@ class ProbeStage:
         plates = self._backend.asarray(np.exp(-1j * phase).astype(self._dtype))
         plates = plates[self._backend.asarray(which.reshape(-1))]
         return plates if factor is None else plates * factor
+
     def _tilt_vjp(
         self, saved: _Saved, g: Array, wanted: set[str], grads: dict[str, np.ndarray]
     ) -> Array:
@@ -255,7 +258,7 @@ class ProbeStage:
             spectrum = self._backend.fft2(g)
             if "shift" in wanted:
                 grads["shift"] = self._shift.gradient(
-                    *self._kernels.imag_marginals(saved.shifted, spectrum)
+                    *self._kernels.imag_marginals(saved.shifted, spectrum, self._band)
                 )
             g = self._backend.fft2_adjoint(mul_conj(saved.shift_factor, spectrum))
         g, g_tilt = ramp_vjp(saved.ramped, g, self._ramp if "tilt" in wanted else None)
@@ -269,9 +272,8 @@ class ProbeStage:
     def _accumulate(self, target: Array | None, scenario: np.ndarray | None, g: Array) -> None:
         if target is None:
             return
-        rows = [0] * len(g) if scenario is None else scenario.tolist()
-        for b, row in enumerate(rows):
-            target[row] += g[b]
+        rows = np.zeros(len(g), np.int64) if scenario is None else scenario
+        self._kernels.add_rows(g, rows, target)
 
     def _on_device(self, a: np.ndarray) -> Array:
         return self._backend.asarray(a.astype(self._real))

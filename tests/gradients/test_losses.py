@@ -1,5 +1,7 @@
 """Data terms: derivative against central differences, documented values at zero intensity."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ FORMULAS = {
     "lsq_compressed": lambda c, d: (c - d) ** 2,
     "gauss_compressed": lambda c, d: (np.sqrt(c) - np.sqrt(d)) ** 2,
     "poisson_compressed": lambda c, d: c - d * np.log(c),
+    "ml_shifted": lambda i, d: i - (d + 0.2) * np.log1p(5 * i),
 }
 
 
@@ -50,6 +53,18 @@ def test_the_floor_is_for_the_poisson_term_only():
     bare, floored = (Loss("ml", f)(intensity, data) for f in (0.0, 0.3))
     assert bare[1][0, 0, 0] == pytest.approx(-9)
     assert floored[1][0, 0, 0] == pytest.approx(1 - 1 / 0.3)
+
+
+@pytest.mark.parametrize("mean", [0.03, 0.4, 6.0])
+def test_the_shifted_poisson_term_is_unbiased_at_any_dose(mean):
+    """The expected slope is zero at the true intensity; the amplitude loss pulls it down."""
+    counts = np.arange(60.0)
+    chance = np.exp(counts * np.log(mean) - mean - [math.lgamma(n + 1) for n in counts])
+    intensity = np.full((1, 1, 60), mean)
+    for shift in (0.05, 0.2, 3.0):
+        slope = Loss("ml_shifted", shift)(intensity, counts[None, None])[1]
+        assert abs(slope[0, 0] @ chance) < 1e-12
+    assert Loss("lsq_sqrt")(intensity, counts[None, None])[1][0, 0] @ chance > 0.01
 
 
 def test_every_loss_is_tested():
@@ -89,6 +104,7 @@ def test_inputs_are_left_alone(name, counts):
         ("lsq_sqrt_2", [4.5, 0.0], [-1.0, 1.0]),
         ("gauss_compressed", [9.0, 0.0], [-3.0, 0.0]),
         ("poisson_compressed", [1.0, 1.0], [-9.0, 0.0]),
+        ("ml_shifted", [0.0, 0.0], [-45.0, 0.0]),
     ],
 )
 def test_zero_intensity(name, value, derivative):

@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from pyptyx.physics.grid import Band
 from pyptyx.physics.kernels import reference
 
 Array = Any
@@ -20,6 +21,8 @@ _compile = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAS
 
 _CODES = {"lsq_sqrt": 0, "ml": 1, "lsq": 2, "lsq_sqrt_2": 3}
 """The losses that `compare` knows; others go through the reference."""
+
+add_rows, gather, scatter_add = reference.add_rows, reference.gather, reference.scatter_add
 
 
 def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
@@ -31,7 +34,7 @@ def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
 
 
 @_compile
-def _transmit(incoming, obj, z, corners, out):  # type: ignore[no-untyped-def]
+def _transmit(incoming, obj, z, corners, out):
     batch, modes, object_modes, ny, nx = out.shape
     shared, common = incoming.shape[0] == 1, incoming.shape[2] == 1
     for b in range(batch):
@@ -56,7 +59,7 @@ def transmit_vjp(
 
 
 @_compile
-def _pull_back(obj, z, corners, g):  # type: ignore[no-untyped-def]
+def _pull_back(obj, z, corners, g):
     batch, modes, object_modes, ny, nx = g.shape
     for b in range(batch):
         y0, x0 = corners[b, 0], corners[b, 1]
@@ -69,7 +72,7 @@ def _pull_back(obj, z, corners, g):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _transmit_vjp(incoming, obj, z, corners, g, g_object):  # type: ignore[no-untyped-def]
+def _transmit_vjp(incoming, obj, z, corners, g, g_object):
     batch, modes, object_modes, ny, nx = g.shape
     shared, common = incoming.shape[0] == 1, incoming.shape[2] == 1
     for b in range(batch):
@@ -87,19 +90,21 @@ def _transmit_vjp(incoming, obj, z, corners, g, g_object):  # type: ignore[no-un
 
 
 def compare(
-    spectrum: Array, data: Array, mask: Array, loss: reference.Loss, weight: float
+    spectrum: Array, data: Array, mask: Array, band: Band, loss: reference.Loss, weight: float
 ) -> tuple[Array, Array]:
     """See `reference.compare`."""
     if loss.name not in _CODES:
-        return reference.compare(spectrum, data, mask, loss, weight)
-    batch, modes, object_modes, ny, nx = spectrum.shape
+        return reference.compare(spectrum, data, mask, band, loss, weight)
+    batch, ny, nx = data.shape
+    n_modes = spectrum.shape[1] * spectrum.shape[2]
     value, sse = np.zeros(batch), np.zeros(batch)
-    real = mask.dtype.type
+    real = spectrum.real.dtype.type
     _compare(
-        spectrum.reshape(batch, modes * object_modes, ny, nx),
+        spectrum.reshape(batch, n_modes, ny, nx),
         data,
         mask,
-        (_CODES[loss.name], real(loss.floor), real(weight)),
+        band.extent,
+        (_CODES[loss.name], real(loss.floor), real(1 / n_modes), real(2 * weight / n_modes)),
         value,
         sse,
     )
@@ -107,36 +112,57 @@ def compare(
 
 
 @_compile
-def _compare(spectrum, data, mask, setting, value, sse):  # type: ignore[no-untyped-def]
-    batch, modes, ny, nx = spectrum.shape
-    code, floor, weight = setting
-    one = mask.dtype.type(1)
-    mean, double = one / modes, (one + one) * weight / modes
+def _compare(spectrum, data, mask, extent, setting, value, sse):
+    batch, _modes, ny, nx = spectrum.shape
+    code, floor, mean, double = setting
     intensity, derivative = np.empty(nx, mask.dtype), np.empty(nx, mask.dtype)
     for b in range(batch):
         for y in range(ny):
+            counts, factor, inside = data[b, y], mask[y], extent[y, 0] > 0
+            _row_intensity(spectrum[b], y, inside, factor, intensity)
+            squares = mean - mean
             for x in range(nx):
-                intensity[x] = 0
-            for p in range(modes):
-                for x in range(nx):
-                    wave = spectrum[b, p, y, x]
-                    intensity[x] += wave.real * wave.real + wave.imag * wave.imag
-            squares = one - one
-            for x in range(nx):
-                intensity[x] *= mask[y, x] * mean
-                difference = intensity[x] - data[b, y, x]
+                intensity[x] *= mean
+                difference = intensity[x] - counts[x]
                 squares += difference * difference
             sse[b] += squares
-            value[b] += _row_loss(intensity, data[b, y], code, floor, derivative)
+            if inside or squares > 0:
+                value[b] += _row_loss(intensity, counts, code, floor, derivative)
             for x in range(nx):
-                derivative[x] *= mask[y, x] * double
-            for p in range(modes):
-                for x in range(nx):
-                    spectrum[b, p, y, x] *= derivative[x]
+                derivative[x] *= factor[x] * double
+            _row_gradient(spectrum[b], y, inside, derivative)
 
 
 @_compile
-def _row_loss(intensity, data, code, floor, derivative):  # type: ignore[no-untyped-def]
+def _row_intensity(spectrum, y, inside, factor, intensity):
+    """Masked sum over the modes of one row; nothing is computed where no light can be."""
+    n = len(intensity)
+    for x in range(n):
+        intensity[x] = 0
+    if inside:
+        for p in range(len(spectrum)):
+            wave = spectrum[p, y]
+            for x in range(n):
+                intensity[x] += wave[x].real * wave[x].real + wave[x].imag * wave[x].imag
+        for x in range(n):
+            intensity[x] *= factor[x]
+
+
+@_compile
+def _row_gradient(spectrum, y, inside, derivative):
+    """Scale one row of every mode."""
+    for p in range(len(spectrum)):
+        wave = spectrum[p, y]
+        if inside:
+            for x in range(len(wave)):
+                wave[x] *= derivative[x]
+        else:
+            for x in range(len(wave)):
+                wave[x] = 0
+
+
+@_compile
+def _row_loss(intensity, data, code, floor, derivative):
     """Loss of one row in the working precision, and its derivative (see the reference losses)."""
     zero = intensity.dtype.type(0)
     one = intensity.dtype.type(1)
@@ -181,62 +207,74 @@ def _row_loss(intensity, data, code, floor, derivative):  # type: ignore[no-unty
     return total
 
 
-def imag_marginals(a: Array, g: Array) -> tuple[Array, Array]:
+def imag_marginals(a: Array, g: Array, band: Band | None = None) -> tuple[Array, Array]:
     """See `reference.imag_marginals`."""
-    batch, ny, nx = len(g), *g.shape[-2:]
+    batch = len(g)
+    ny, nx = g.shape[-2:]
     modes = g.size // (batch * ny * nx)
     rows, columns = np.zeros((batch, ny)), np.zeros((batch, nx))
+    extent = np.stack([np.full(ny, nx), np.zeros(ny, int)], 1) if band is None else band.extent
     _imag_marginals(
-        a.reshape(len(a), modes, ny, nx), g.reshape(batch, modes, ny, nx), rows, columns
+        a.reshape(len(a), modes, ny, nx), g.reshape(batch, modes, ny, nx), extent, rows, columns
     )
     return rows, columns
 
 
 @_compile
-def _imag_marginals(a, g, rows, columns):  # type: ignore[no-untyped-def]
+def _imag_marginals(a, g, extent, rows, columns):
     batch, modes, ny, nx = g.shape
     for b in range(batch):
         for p in range(modes):
-            wave = a[b if a.shape[0] > 1 else 0, p]
             for y in range(ny):
+                wave, slope, column = a[b if a.shape[0] > 1 else 0, p, y], g[b, p, y], columns[b]
                 total = 0.0
-                for x in range(nx):
-                    u, v = wave[y, x], g[b, p, y, x]
-                    w = u.real * v.imag - u.imag * v.real
-                    total += w
-                    columns[b, x] += w
+                for start, stop in ((0, extent[y, 0]), (nx - extent[y, 1], nx)):
+                    for x in range(start, stop):
+                        v = wave[x].real * slope[x].imag - wave[x].imag * slope[x].real
+                        total += v
+                        column[x] += v
                 rows[b, y] += total
 
 
-def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array) -> Array:
+def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array, band: Band) -> Array:
     """See `reference.modulate`."""
     out = np.empty((len(rows), *a.shape[1:]), a.dtype)
-    _modulate(a, rows, e_y, e_x, out)
+    _modulate(a, rows, e_y, e_x, band.extent, out)
     return out
 
 
 @_compile
-def _modulate(a, rows, e_y, e_x, out):  # type: ignore[no-untyped-def]
+def _modulate(a, rows, e_y, e_x, extent, out):
     batch, modes, ny, nx = out.shape
     for b in range(batch):
+        ramp = e_x[b]
         for p in range(modes):
             for y in range(ny):
-                factor = e_y[b, y]
-                for x in range(nx):
-                    out[b, p, y, x] = a[rows[b], p, y, x] * (factor * e_x[b, x])
+                factor, source, target = e_y[b, y], a[rows[b], p, y], out[b, p, y]
+                first, last = extent[y, 0], nx - extent[y, 1]
+                for x in range(first):
+                    target[x] = source[x] * (factor * ramp[x])
+                for x in range(first, last):
+                    target[x] = 0
+                for x in range(last, nx):
+                    target[x] = source[x] * (factor * ramp[x])
 
 
-def modulate_vjp(g: Array, rows: np.ndarray, e_y: Array, e_x: Array, target: Array) -> None:
+def modulate_vjp(
+    g: Array, rows: np.ndarray, e_y: Array, e_x: Array, target: Array, band: Band
+) -> None:
     """See `reference.modulate_vjp`."""
-    _modulate_vjp(g, rows, e_y, e_x, target)
+    _modulate_vjp(g, rows, e_y, e_x, band.extent, target)
 
 
 @_compile
-def _modulate_vjp(g, rows, e_y, e_x, target):  # type: ignore[no-untyped-def]
+def _modulate_vjp(g, rows, e_y, e_x, extent, target):
     batch, modes, ny, nx = g.shape
     for b in range(batch):
+        ramp = e_x[b]
         for p in range(modes):
             for y in range(ny):
-                factor = e_y[b, y]
-                for x in range(nx):
-                    target[rows[b], p, y, x] += g[b, p, y, x] * np.conj(factor * e_x[b, x])
+                factor, slope, out = e_y[b, y], g[b, p, y], target[rows[b], p, y]
+                for start, stop in ((0, extent[y, 0]), (nx - extent[y, 1], nx)):
+                    for x in range(start, stop):
+                        out[x] += slope[x] * np.conj(factor * ramp[x])

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.physics.grid import Band
+
 Array = Any
 
 
@@ -29,14 +31,19 @@ def imag_inner(a: Array, b: Array) -> Array:
     return v.sum(axis=tuple(range(1, v.ndim - 2))) if v.ndim > 3 else v
 
 
-def imag_marginals(a: Array, g: Array) -> tuple[Array, Array]:
-    """`imag_inner` summed along x, (B, ny), and along y, (B, nx), in float64."""
+def imag_marginals(a: Array, g: Array, band: Band | None = None) -> tuple[Array, Array]:
+    """`imag_inner` summed along x, (B, ny), and along y, (B, nx), in float64.
+
+    With a `band` either `a` or `g` is zero outside.
+    """
+    del band
     v = imag_inner(a, g)
     return v.sum(axis=2, dtype=np.float64), v.sum(axis=1, dtype=np.float64)
 
 
-def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array) -> Array:
-    """``a[rows[b]] · e_y[b] · e_x[b]``: (B, Mp, ny, nx) for a (Ns, Mp, ny, nx)."""
+def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array, band: Band) -> Array:
+    """``a[rows[b]] · e_y[b] · e_x[b]``: (B, Mp, ny, nx) for a (Ns, Mp, ny, nx), zero outside."""
+    del band
     factor = e_y[:, None, :, None] * e_x[:, None, None, :]
     out = np.empty_like(a, shape=(len(rows), *a.shape[1:]))
     for b, row in enumerate(rows.tolist()):
@@ -44,11 +51,23 @@ def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array) -> Array:
     return out
 
 
-def modulate_vjp(g: Array, rows: np.ndarray, e_y: Array, e_x: Array, target: Array) -> None:
-    """Adjoint of `modulate`, added into `target` (Ns, Mp, ny, nx) in batch order."""
+def modulate_vjp(
+    g: Array, rows: np.ndarray, e_y: Array, e_x: Array, target: Array, band: Band
+) -> None:
+    """Adjoint of `modulate`, added into `target` (Ns, Mp, ny, nx) in batch order.
+
+    What happens outside the band is not defined.
+    """
+    del band
     factor = e_y.conj()[:, None, :, None] * e_x.conj()[:, None, None, :]
     for b, row in enumerate(rows.tolist()):
         target[row] += g[b] * factor[b]
+
+
+def add_rows(g: Array, rows: np.ndarray, target: Array) -> None:
+    """Add ``g[b]`` (B, Mp, ny, nx) into ``target[rows[b]]`` (Ns, Mp, ny, nx), in batch order."""
+    for b, row in enumerate(rows.tolist()):
+        target[row] += g[b]
 
 
 def mean_intensity(wave: Array) -> Array:
@@ -108,18 +127,21 @@ def transmit_vjp(
     """
     ny, nx = g.shape[-2:]
     shared = len(incoming) == 1
-    if shared and g_object is not None:
-        conjugate = incoming.conj()
+    conjugate = incoming[0].conj() if shared else np.empty_like(incoming[0])
+    product, window = np.empty_like(g[0]), np.empty_like(g[0, 0])
     for b, (y, x) in enumerate(corners.tolist()):
         place = (slice(None), z, slice(y, y + ny), slice(x, x + nx))
         if g_object is not None:
-            product = conjugate[0] * g[b] if shared else mul_conj(incoming[b], g[b])
+            if not shared:
+                np.conjugate(incoming[b], out=conjugate)
+            np.multiply(conjugate, g[b], out=product)
             g_object[place] += product[0] if len(product) == 1 else product.sum(axis=0)
-        g[b] *= obj[place].conj()
+        np.conjugate(obj[place], out=window)
+        g[b] *= window
 
 
 def compare(
-    spectrum: Array, data: Array, mask: Array, loss: Loss, weight: float
+    spectrum: Array, data: Array, mask: Array, band: Band, loss: Loss, weight: float
 ) -> tuple[Array, Array]:
     """Loss of the far field and the gradient of its wave, which replaces `spectrum`.
 
@@ -132,6 +154,8 @@ def compare(
     data : array, (B, ny, nx)
     mask : array, (ny, nx), real
         Band limit ``M``.
+    band : Band
+        Where ``M`` is not zero.
     loss : Loss
         ``l``.
     weight : float
@@ -142,14 +166,35 @@ def compare(
     value, sse : array, (B,), float64
         ``Σ l(I, D)`` and ``Σ (I - D)²``.
     """
-    intensity = mean_intensity(spectrum)
-    intensity *= mask
-    sse = squared_norms(intensity - data)
-    value, derivative = loss(intensity, data)
+    inner, measured = _compact(spectrum, band), _compact(data, band)
+    window = _compact(mask, band)
+    intensity = mean_intensity(inner)
+    intensity *= window
+    sse = squared_norms(intensity - measured)
+    value, derivative = loss(intensity, measured)
+    for block in band.outside:
+        # Patterns end where the band does, as a rule: then there is nothing to add.
+        rest = data[block]
+        squares = squared_norms(rest)
+        if squares.any():
+            sse += squares
+            value += loss(np.zeros_like(rest), rest)[0]
     modes = spectrum.shape[1] * spectrum.shape[2]
-    derivative *= mask * mask.dtype.type(2 * weight / modes)
-    scale_wave(spectrum, derivative)
+    derivative *= window * window.dtype.type(2 * weight / modes)
+    scale_wave(inner, derivative)
+    for block in band.outside:
+        spectrum[block] = 0
+    for place, source in band.inside:
+        spectrum[place] = inner[source]
     return value, sse
+
+
+def _compact(a: Array, band: Band) -> Array:
+    """The rows and columns of `a` (..., ny, nx) that the band touches."""
+    out = np.empty_like(a, shape=(*a.shape[:-2], *band.shape))
+    for source, place in band.inside:
+        out[place] = a[source]
+    return out
 
 
 def pattern_sums(a: Array) -> Array:
@@ -221,6 +266,19 @@ def poisson_compressed(signal: Array, data: Array) -> tuple[Array, Array]:
     return value, derivative
 
 
+def ml_shifted(intensity: Array, data: Array, shift: float = 0.2) -> tuple[Array, Array]:
+    """Poisson with `shift` counts more on both sides: ``Σ I - (D + s) ln(1 + I/s)``.
+
+    The derivative ``(I - D)/(I + s)`` vanishes in the mean at the true intensity whatever the dose,
+    and is bounded where nothing is predicted (D. Snyder et al., J. Opt. Soc. Am. A 12 (1995) 272).
+    """
+    shift = intensity.dtype.type(shift)
+    value = pattern_sums(intensity - (data + shift) * np.log1p(intensity / shift))
+    derivative = intensity - data
+    derivative /= intensity + shift
+    return value, derivative
+
+
 LOSSES = {
     "lsq_sqrt": lsq_sqrt,
     "ml": ml,
@@ -229,6 +287,7 @@ LOSSES = {
     "lsq_compressed": lsq,
     "gauss_compressed": lsq_sqrt,
     "poisson_compressed": poisson_compressed,
+    "ml_shifted": ml_shifted,
 }
 """Data terms by the name of the parameter ``algorithm``."""
 
@@ -242,7 +301,8 @@ class Loss:
     name : str
         A key of `LOSSES`.
     floor : float
-        Counts below which `ml` continues along its tangent; means nothing to the others.
+        Counts below which `ml` continues along its tangent, or that `ml_shifted` adds; means
+        nothing to the others.
     """
 
     name: str
@@ -252,4 +312,6 @@ class Loss:
         """Values (B,) and derivatives (B, ny, nx) of intensities and data (B, ny, nx)."""
         if self.name == "ml":
             return ml(intensity, data, self.floor)
+        if self.name == "ml_shifted":
+            return ml_shifted(intensity, data, self.floor)
         return LOSSES[self.name](intensity, data)

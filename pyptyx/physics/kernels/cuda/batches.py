@@ -1,0 +1,110 @@
+"""Batches of one layout: constants, memory, and the record that is sent before every batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyptyx.backend import Backend
+from pyptyx.physics.grid import Grid
+from pyptyx.physics.kernels.cuda.launches import Schedule
+from pyptyx.physics.kernels.cuda.layout import Layout, reach
+from pyptyx.physics.kernels.cuda.program import Program, Replay
+from pyptyx.physics.kernels.cuda.source import TASK_TYPE, task_record
+from pyptyx.physics.kernels.cuda.workspace import Workspace, address
+
+Array = Any
+
+
+def separable_propagator(
+    grid: Grid, distances_A: tuple[float, ...], columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of ``exp(-iπ λ d q²)/N`` along y, (gaps, ny), and x, (gaps, stored), complex64."""
+    phase = -1j * np.pi * grid.wavelength_A * np.reshape(distances_A, (-1, 1))
+    p_y = np.exp(phase * grid.q_y**2)
+    p_x = np.exp(phase * grid.q_x[columns] ** 2) / grid.size
+    return p_y.astype(np.complex64), p_x.astype(np.complex64)
+
+
+class BatchRunner:
+    """Runs batches of any size for one layout.
+
+    Parameters
+    ----------
+    layout : Layout
+    grid : Grid
+    distances_A : tuple of float
+        The gaps between slices.
+    backend : Backend
+        A CUDA device.
+    """
+
+    def __init__(
+        self, layout: Layout, grid: Grid, distances_A: tuple[float, ...], backend: Backend
+    ) -> None:
+        self.program = Program(layout, backend)
+        self._layout = layout
+        self._backend = backend
+        self._slices = len(distances_A) + 1
+        self._workspace = Workspace(layout, self._slices, backend)
+        self._replays: dict[tuple[int, frozenset[str]], Replay] = {}
+        self._records: dict[tuple[int, frozenset[str]], np.ndarray] = {}
+        p_y, p_x = separable_propagator(grid, distances_A, layout.stored_columns())
+        self._constants = {
+            "reach": backend.asarray(reach(grid.mask, layout)),
+            "propagator_y": backend.asarray(p_y),
+            "propagator_x": backend.asarray(p_x),
+        }
+
+    def run(
+        self, wanted: frozenset[str], fields: dict[str, Any], corners: np.ndarray, shifts: Array
+    ) -> None:
+        """Enqueue one batch.
+
+        Parameters
+        ----------
+        wanted : frozenset of str
+            The gradients.
+        fields : dict
+            Fields of the record beside those of the constants, the workspace and the tables.
+        corners : ndarray of int, (B, 2)
+        shifts : ndarray, (B, 2), or None
+            Fractions of a pixel.
+        """
+        batch = len(corners)
+        if self._workspace.reserve(batch):
+            self._records.clear()
+        replay = self._replay(batch, wanted)
+        record = self._record(batch, wanted, replay)
+        for name, value in fields.items():
+            record[name] = value
+        moved = np.zeros((batch, 2)) if shifts is None else np.ascontiguousarray(shifts, np.float64)
+        message = (record.reshape(1), moved, np.ascontiguousarray(corners, np.int32))
+        host = np.concatenate([part.reshape(-1).view(np.uint8) for part in message])
+        replay.task[...] = self._backend.asarray(host)
+        replay.run()
+
+    def _record(self, batch: int, wanted: frozenset[str], replay: Replay) -> np.ndarray:
+        """The record with everything that stays from one batch to the next of the same shape."""
+        key = batch, wanted
+        if key not in self._records:
+            tables = address(replay.task) + TASK_TYPE.itemsize
+            self._records[key] = task_record(
+                **{name: address(a) for name, a in self._constants.items() if a.size},
+                **self._workspace.addresses(),
+                batch=batch,
+                wants_gradient=bool(wanted),
+                shifts=tables,
+                corners=tables + 16 * batch,
+            )
+        return self._records[key].copy()
+
+    def _replay(self, batch: int, wanted: frozenset[str]) -> Replay:
+        key = batch, wanted
+        if key not in self._replays:
+            launches = Schedule(self._layout, batch, self._slices).launches(wanted)
+            # Two float64 and two int32 per pattern follow the record.
+            task = self._backend.xp.empty(TASK_TYPE.itemsize + 24 * batch, np.uint8)
+            self._replays[key] = Replay(self.program, launches, task, self._backend)
+        return self._replays[key]

@@ -1,0 +1,106 @@
+"""Small problems for the pencil kernels, and their answer in double precision by the stages."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyptyx.backend import Backend
+from pyptyx.physics.grid import Grid
+from pyptyx.physics.kernels.cuda import PencilEvaluator
+from pyptyx.physics.kernels.reference import Loss
+from pyptyx.physics.model import Batch, ForwardModel, ModelSpec
+
+ON_DEVICE = ("object", "probe")
+
+
+@dataclass
+class Case:
+    """One problem; every axis of its arrays has another length."""
+
+    shape: tuple[int, int] = (20, 24)
+    slices: int = 2
+    modes: int = 3
+    shift: bool = True
+    loss: str = "lsq_sqrt"
+    floor: float = 0.0
+    patterns: int = 7
+    cutoff: float = 2 / 3
+    dose: float = 1.0
+    weight: float = 0.7
+    variables: dict = field(init=False)
+    data: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        rng = np.random.default_rng(5)
+        ny, nx = self.shape
+        obj = 1 + 0.1 * rng.normal(size=(1, self.slices, ny + 9, nx + 11))
+        obj = obj * np.exp(0.5j * rng.normal(size=obj.shape))
+        probe = rng.normal(size=(1, self.modes, ny, nx, 2)) @ (1, 1j) * 0.3 * np.sqrt(self.dose)
+        positions = rng.uniform(0.6, (8.4, 10.4), (self.patterns, 2))
+        self.variables = {
+            "object": obj.astype(np.complex64).astype(complex),
+            "probe": probe.astype(np.complex64).astype(complex),
+            "positions": positions,
+        }
+        model = self.model()
+        intensity = model.forward(model.prepare(self.variables), self.batch())[0]
+        spread = rng.uniform(0.5, 1.5, intensity.shape)
+        # Beyond the band limit the model is dark but the data are not.
+        self.data = rng.poisson(intensity * spread + 0.5).astype(np.float32)
+
+    def spec(self, dtype=np.complex64):
+        gaps = tuple(5.0 + 2 * z for z in range(self.slices - 1))
+        grid = Grid(self.shape, (0.2, 0.17), 0.025, self.cutoff)
+        return ModelSpec(grid, gaps, shift=self.shift, dtype=dtype)
+
+    def model(self):
+        return ForwardModel(self.spec(np.complex128), Backend())
+
+    def batch(self, indices=None):
+        indices = np.arange(self.patterns) if indices is None else np.asarray(indices)
+        return Batch(indices, np.rint(self.variables["positions"][indices]).astype(int))
+
+    def expected(self, wanted=("object", "probe", "positions")):
+        """Loss and sse per pattern, and the gradients of the variables."""
+        model = self.model()
+        state = model.prepare(self.variables)
+        acc = {k: np.zeros_like(state[k]) for k in wanted}
+        value, sse = model.loss_and_gradient(
+            state,
+            self.batch(),
+            self.data.astype(float),
+            Loss(self.loss, self.floor),
+            self.weight,
+            acc,
+        )
+        return value, sse, model.finish(acc)
+
+    def evaluator(self, backend, **options):
+        return PencilEvaluator(self.spec(), self.loss, self.floor, backend, **options)
+
+    def state(self, backend):
+        """The effective state as the evaluator takes it."""
+        state = self.model().prepare(self.variables)
+        return {
+            k: backend.asarray(v.astype(np.complex64)) if k in ON_DEVICE else v
+            for k, v in state.items()
+        }
+
+    def accumulators(self, backend, wanted=("object", "probe", "positions")):
+        """Gradients that already hold something."""
+        return {
+            k: backend.asarray(np.full(self.variables[k].shape, 1 + 2j, np.complex64))
+            if k in ON_DEVICE
+            else np.ones_like(self.variables[k])
+            for k in wanted
+        }
+
+    def finished(self, acc, backend):
+        """Gradients of the variables, on the host and without what was there before."""
+        host = {k: backend.to_host(v) - (1 + 2j if k in ON_DEVICE else 1) for k, v in acc.items()}
+        return self.model().finish(host)
+
+
+def relative(got, expected):
+    """Distance in the Euclidean norm, relative to the expectation."""
+    return np.linalg.norm(got - expected) / np.linalg.norm(expected)

@@ -1,0 +1,226 @@
+"""The CPU translations and FFTW do what the reference kernels and SciPy do."""
+
+import numpy as np
+import pytest
+import scipy.fft
+
+from pyptyx.backend import Backend
+from pyptyx.fftw import LARGEST_WINDOW, WindowTransforms
+from pyptyx.physics.grid import Band, Grid
+from pyptyx.physics.kernels import reference
+from pyptyx.physics.kernels.reference import Loss
+
+GRIDS = [Grid((12, 18), (0.31, 0.24), 0.025), Grid((15, 11), (0.22, 0.35), 0.037)]
+CORNERS = np.array([[0, 0], [5, 3], [2, 6], [2, 6], [1, 2]])
+BATCH = len(CORNERS)
+LOSSES = [Loss(n) for n in ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "gauss_compressed")]
+LOSSES.append(Loss("ml", 0.3))
+TOLERANCE = {np.complex64: 3e-6, np.complex128: 1e-13}
+
+
+@pytest.fixture(params=GRIDS, ids=["12x18", "15x11"])
+def grid(request):
+    return request.param
+
+
+@pytest.fixture(params=[np.complex64, np.complex128])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def fast():
+    pytest.importorskip("numba")
+    from pyptyx.physics.kernels import fast_cpu
+
+    return fast_cpu
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def waves(rng, dtype, *shape):
+    return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+
+
+def assert_same(got, expected, dtype):
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got, expected, atol=TOLERANCE[dtype] * abs(expected).max())
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+@pytest.mark.parametrize("object_modes", [1, 3])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("common", [True, False], ids=["first slice", "later slice"])
+def test_transmit(fast, rng, grid, dtype, modes, object_modes, shared, common):
+    ny, nx = grid.shape
+    obj = waves(rng, dtype, object_modes, 4, ny + 5, nx + 7)
+    incoming = waves(
+        rng, dtype, 1 if shared else BATCH, modes, 1 if common else object_modes, ny, nx
+    )
+    expected = reference.transmit(incoming, obj, 2, CORNERS)
+    assert_same(fast.transmit(incoming, obj, 2, CORNERS), expected, dtype)
+    start = waves(rng, dtype, *obj.shape)
+    for target in (start, None):
+        results = []
+        for kernels in (reference, fast):
+            g, g_object = expected.copy(), None if target is None else target.copy()
+            kernels.transmit_vjp(incoming, obj, 2, CORNERS, g, g_object)
+            results.append((g, g_object))
+        (g, g_object), (fast_g, fast_g_object) = results
+        assert_same(fast_g, g, dtype)
+        if target is not None:
+            assert_same(fast_g_object, g_object, dtype)
+            np.testing.assert_array_equal(fast_g_object[:, [0, 1, 3]], start[:, [0, 1, 3]])
+
+
+@pytest.mark.parametrize("beyond", [True, False], ids=["counts outside the band", "none outside"])
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_compare(fast, rng, grid, dtype, loss, beyond):
+    """Both against the whole window, where the band limit is nothing but a mask."""
+    spectrum = waves(rng, dtype, BATCH, 2, 3, *grid.shape)
+    spectrum[0, :, :, 0] = 0  # no light where electrons were counted
+    mask = grid.mask.astype(spectrum.real.dtype)
+    data = rng.choice([0.0, 0.4, 2.0, 7.0], (BATCH, *grid.shape)).astype(mask.dtype)
+    if not beyond:
+        data *= mask
+    intensity = (abs(spectrum) ** 2).mean(axis=(1, 2)) * mask
+    value, derivative = loss(intensity, data)
+    expected = spectrum * (derivative * mask * (2 * 0.7 / 6))[:, None, None]
+    for kernels in (reference, fast):
+        wave = spectrum.copy()
+        got, sse = kernels.compare(wave, data, mask, grid.band, loss, 0.7)
+        assert got.dtype == sse.dtype == np.float64
+        np.testing.assert_allclose(got, value, rtol=10 * TOLERANCE[dtype])
+        np.testing.assert_allclose(
+            sse, ((intensity - data) ** 2).sum(axis=(1, 2)), rtol=10 * TOLERANCE[dtype]
+        )
+        assert_same(wave, expected.astype(dtype), dtype)
+
+
+@pytest.mark.parametrize("scenarios", [1, 3])
+def test_modulate(fast, rng, grid, dtype, scenarios):
+    ny, nx = grid.shape
+    a = waves(rng, dtype, scenarios, 2, ny, nx) * grid.mask
+    a = a.astype(dtype)
+    rows = rng.integers(0, scenarios, BATCH)
+    e_y, e_x = waves(rng, dtype, BATCH, ny), waves(rng, dtype, BATCH, nx)
+    expected = reference.modulate(a, rows, e_y, e_x, grid.band)
+    np.testing.assert_allclose(
+        expected, a[rows] * e_y[:, None, :, None] * e_x[:, None, None, :], rtol=1e-4
+    )
+    assert_same(fast.modulate(a, rows, e_y, e_x, grid.band), expected, dtype)
+    g, start = waves(rng, dtype, BATCH, 2, ny, nx), waves(rng, dtype, *a.shape)
+    targets = [start.copy(), start.copy()]
+    for kernels, target in zip((reference, fast), targets, strict=True):
+        kernels.modulate_vjp(g, rows, e_y, e_x, target, grid.band)
+    assert_same(targets[1] * grid.mask, targets[0] * grid.mask, dtype)
+
+
+@pytest.mark.parametrize("axes", [(), (2,), (2, 3)])
+def test_marginals(fast, rng, grid, dtype, axes):
+    ny, nx = grid.shape
+    a, g = waves(rng, dtype, BATCH, *axes, ny, nx), waves(rng, dtype, BATCH, *axes, ny, nx)
+    for limited in (False, True):
+        if limited:
+            a = (a * grid.mask).astype(dtype)
+        band = grid.band if limited else None
+        for got, expected in zip(
+            fast.imag_marginals(a, g, band), reference.imag_marginals(a, g, band), strict=True
+        ):
+            np.testing.assert_allclose(got, expected, atol=TOLERANCE[dtype] * abs(expected).max())
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["SciPy", "FFTW"])
+def test_transforms_with_a_band(rng, grid, dtype, fast):
+    """Forward: right inside the band; backward: of what is zero outside."""
+    backend = Backend(fast)
+    a = waves(rng, dtype, 2, 3, *grid.shape)
+    expected = scipy.fft.fft2(a)
+    got = backend.fft2(a.copy(), overwrite=True, band=grid.band)
+    assert_same(got[..., grid.mask], expected[..., grid.mask], dtype)
+    assert np.all(np.isfinite(got))
+    assert_same(backend.fft2(a), expected, dtype)
+    limited = (a * grid.mask).astype(dtype)
+    expected = scipy.fft.ifft2(limited, norm="forward")
+    for overwrite in (False, True):
+        b = limited.copy()
+        assert_same(backend.fft2_adjoint(b, overwrite, grid.band), expected, dtype)
+        if not overwrite:
+            np.testing.assert_array_equal(b, limited)
+
+
+def test_fftw_takes_what_it_has_a_plan_for(rng, dtype):
+    pytest.importorskip("pyfftw")
+    transforms = WindowTransforms()
+    a = waves(rng, dtype, 3, 2, 10, 14)
+    assert transforms.fits(a)
+    assert not transforms.fits(a[..., ::2])
+    assert not transforms.fits(a.real.copy())
+    assert not transforms.fits(np.empty((LARGEST_WINDOW + 1, 1), dtype))
+    kept = a.copy()
+    np.testing.assert_allclose(
+        transforms.transform(a, forward=False, overwrite=False),
+        scipy.fft.ifft2(a, norm="forward"),
+        atol=TOLERANCE[dtype] * 300,
+    )
+    np.testing.assert_array_equal(a, kept)
+    again = transforms.transform(a, forward=True, overwrite=True)
+    assert again is a
+
+
+def test_plans_are_kept_for_other_processes(rng, tmp_path, monkeypatch):
+    """Otherwise two processes could choose different plans and differ in the last bits."""
+    pyfftw = pytest.importorskip("pyfftw")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pyfftw.forget_wisdom()
+    a = waves(rng, np.complex64, 44, 52)
+    first = WindowTransforms().transform(a, forward=True, overwrite=False)
+    kept = (tmp_path / "pyptyx" / "fftw_wisdom_single").read_bytes()
+    assert kept
+    pyfftw.forget_wisdom()
+    again = WindowTransforms().transform(a, forward=True, overwrite=False)
+    np.testing.assert_array_equal(again, first)
+    assert (tmp_path / "pyptyx" / "fftw_wisdom_single").read_bytes() == kept
+
+
+def test_plans_need_no_place_to_be_kept(rng, tmp_path, monkeypatch):
+    pytest.importorskip("pyfftw")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    a = waves(rng, np.complex64, 6, 10)
+    got = WindowTransforms().transform(a, forward=True, overwrite=False)
+    np.testing.assert_allclose(got, scipy.fft.fft2(a), atol=1e-4)
+
+
+def test_what_a_pattern_becomes_does_not_depend_on_its_batch(rng, dtype):
+    pytest.importorskip("pyfftw")
+    transforms = WindowTransforms()
+    a = waves(rng, dtype, 5, 9, 12)
+    together = transforms.transform(a, forward=True, overwrite=False)
+    for one, expected in zip(a, together, strict=True):
+        np.testing.assert_array_equal(transforms.transform(one.copy(), True, True), expected)
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (14, 7)])
+@pytest.mark.parametrize("cutoff", [0.3, 1.0, 5.0])
+def test_band_covers_the_window_once(shape, cutoff):
+    grid = Grid(shape, (0.2, 0.3), 0.02, cutoff)
+    band = Band(grid.mask)
+    seen = np.zeros(shape, int)
+    compact = np.zeros(band.shape, int)
+    for place, source in band.inside:
+        seen[place] += 1
+        compact[source] += 1
+    for place in band.outside:
+        assert not grid.mask[place].any()
+        seen[place] += 1
+    assert np.all(seen == 1)
+    assert np.all(compact == 1)
+    for row, (first, last) in zip(grid.mask, band.extent, strict=True):
+        kept = np.zeros(shape[1], bool)
+        kept[:first] = True
+        kept[shape[1] - last :] = True
+        np.testing.assert_array_equal(kept, row)
