@@ -1,8 +1,12 @@
-"""Time one loss and gradient per pattern, beside two batched FFTs of the same shape.
+"""Time one loss and gradient per pattern, beside what the machine can do at best.
 
-Times are processor times of the whole process divided by the number of patterns, so that other
-programs on the machine disturb them little; with several workers the wall time is listed as well.
-The ratio to the FFTs, measured alternately in the same run, says more than the time.
+Every case is timed with the kernels a run would choose and with the reference kernels, alternately
+in one run, together with a batch of plain FFTs: ratios say more than times.  On a CPU times are
+processor times of the whole process divided by the patterns, so that other programs disturb them
+little; on a GPU, and in the column `wall`, they are what a clock on the wall shows.
+
+`passes` are the times every wave (modes x slices) could have been copied in that time, `flops` the
+share of the peak that the unavoidable FFTs account for; bandwidth and peak are measured first.
 """
 
 from __future__ import annotations
@@ -15,18 +19,21 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 import pyptyx
-from benchmarks.cases import CASES, Case, params_of
+from benchmarks.cases import CASES, SETS, Case, params_of
 from pyptyx import trees
+from pyptyx.backend import Backend, make_backends
 from pyptyx.engine.setup import EVALUATION_NEEDS, build
 from pyptyx.files import write_bytes
+
+REFERENCE = {"cpu": {"cpu_kernels": "numpy"}, "gpu": {"gpu_kernels": "reference"}}
+"""Parameters that choose the reference kernels."""
 
 
 @contextmanager
@@ -48,20 +55,41 @@ def evaluation(params: dict[str, Any]) -> Iterator[Callable[[], object]]:
         yield evaluate
 
 
-def reference(case: Case, dtype: str) -> Callable[[], object]:
-    """Two FFTs, forward and back, per pattern, mode and slice, in blocks that stay in the cache."""
+def transforms(case: Case, dtype: str, backend: Backend) -> Callable[[], object]:
+    """The FFTs of a case and nothing else, in blocks as a run has them."""
     kind = np.complex64 if dtype == "single" else np.complex128
-    block = np.random.default_rng(0).normal(size=(8, case.n, case.n)).astype(kind)
-    transforms = case.patterns * case.modes * case.slices
-    rounds = transforms // len(block)
-    if rounds * len(block) != transforms:
-        raise ValueError(f"{case}: patterns times modes times slices must be a multiple of 8")
+    on_gpu = backend.name != "cpu"
+    rows = min(case.ffts * case.patterns, 512 if on_gpu else 8)
+    block = backend.asarray(np.ones((rows, case.n, case.n), kind))
+    rounds = max(1, case.ffts * case.patterns // (2 * rows))
 
     def transform() -> None:
-        for _ in range(rounds):
-            scipy.fft.ifft2(scipy.fft.fft2(block, axes=(-2, -1)), axes=(-2, -1), overwrite_x=True)
+        with backend.context():
+            for _ in range(rounds):
+                backend.fft2_adjoint(backend.fft2(block))
+        backend.synchronize()
 
     return transform
+
+
+def peaks(backend: Backend, repeats: int = 5) -> tuple[float, float]:
+    """Copy bandwidth (bytes read and written per second) and float32 operations per second."""
+    xp = backend.xp
+    with backend.context():
+        a = xp.ones(1 << 26, np.uint8)
+        b = xp.empty_like(a)
+        m = xp.ones((2048, 2048), np.float32)
+
+        def copy() -> None:
+            b[...] = a
+            backend.synchronize()
+
+        def multiply() -> None:
+            m @ m
+            backend.synchronize()
+
+        best = [min(seconds(f)[1] for _ in range(repeats)) for f in (copy, multiply)]
+    return 2 * a.nbytes / best[0], 2 * 2048**3 / best[1]
 
 
 def seconds(function: Callable[[], object]) -> tuple[float, float]:
@@ -71,53 +99,98 @@ def seconds(function: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - processor, time.perf_counter() - wall
 
 
-def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    name: str, case: Case, arguments: argparse.Namespace, machine: dict[str, Any]
+) -> dict[str, Any]:
     """One line of the table.
 
     Parameters
     ----------
     name : str
-        Name of the case.
+    case : Case
     arguments : argparse.Namespace
         The command line.
+    machine : dict
+        ``backend, bandwidth, flops`` of this machine.
     """
-    case = CASES[name]
-    with evaluation(params_of(case, arguments.dtype, arguments.devices)) as evaluate:
-        transform = reference(case, arguments.dtype)
-        evaluate()
-        transform()
-        # Alternating, so that a busy spell of the machine hits both.
-        pairs = [(seconds(evaluate), seconds(transform)) for _ in range(arguments.repeats)]
-    ours = [processor for (processor, _), _ in pairs]
-    median = statistics.median(ours)
-    base = statistics.median(processor for _, (processor, _) in pairs)
-    wall = statistics.median(wall for (_, wall), _ in pairs)
+    params = params_of(case, arguments.dtype, arguments.devices) | {"backend": arguments.device}
+    on_gpu = machine["backend"].name != "cpu"
+    with ExitStack() as stack:
+        timed = {
+            "chosen": stack.enter_context(evaluation(params)),
+            "reference": stack.enter_context(evaluation(params | REFERENCE[arguments.device])),
+            "ffts": transforms(case, arguments.dtype, machine["backend"]),
+        }
+        for function in timed.values():
+            function()
+        # Alternating, so that a busy spell of the machine hits all.
+        rounds = [
+            {key: seconds(function) for key, function in timed.items()}
+            for _ in range(arguments.repeats)
+        ]
+    column = 1 if on_gpu else 0
+    times = {key: [r[key][column] / case.patterns for r in rounds] for key in timed}
+    median = {key: statistics.median(values) for key, values in times.items()}
+    wall = statistics.median(r["chosen"][1] for r in rounds) / case.patterns
     return {
         "case": name,
         **case.as_dict(),
-        "us_per_pattern": 1e6 * median / case.patterns,
-        "wall_us_per_pattern": 1e6 * wall / case.patterns,
-        "spread_percent": 100 * (max(ours) - min(ours)) / median,
-        "fft_us_per_pattern": 1e6 * base / case.patterns,
-        "ratio_to_fft": median / base,
+        "us_per_pattern": 1e6 * median["chosen"],
+        "spread_percent": 100 * (max(times["chosen"]) - min(times["chosen"])) / median["chosen"],
+        "wall_us_per_pattern": 1e6 * wall,
+        "reference_us_per_pattern": 1e6 * median["reference"],
+        "speed_up": median["reference"] / median["chosen"],
+        "ffts_us_per_pattern": 1e6 * median["ffts"],
+        "ratio_to_ffts": median["chosen"] / median["ffts"],
+        "passes": median["chosen"] * machine["bandwidth"] / case.wave_bytes,
+        "share_of_peak": case.flop / median["chosen"] / machine["flops"],
+        "whole_scan_s": wall * (case.of or case.patterns),
     }
 
 
-def _word(flag: bool) -> str:
-    return "yes" if flag else "no"
+_COLUMNS = (
+    ("n", "{n}", 5),
+    ("S", "{slices}", 4),
+    ("P", "{modes}", 4),
+    ("shift", "{shift}", 7),
+    ("us/pattern", "{us_per_pattern:.1f}", 12),
+    ("spread", "{spread_percent:.0f}%", 8),
+    ("wall", "{wall_us_per_pattern:.1f}", 10),
+    ("reference", "{reference_us_per_pattern:.1f}", 11),
+    ("speed-up", "{speed_up:.2f}", 10),
+    ("FFTs", "{ffts_us_per_pattern:.1f}", 10),
+    ("ratio", "{ratio_to_ffts:.2f}", 7),
+    ("passes", "{passes:.0f}", 8),
+    ("flops", "{share_of_peak:.1%}", 7),
+    ("scan s", "{whole_scan_s:.3g}", 8),
+)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
     """The measurements as text, one row per case."""
-    head = f"{'case':<17}{'n':>5}{'S':>4}{'P':>4}{'shift':>7}"
-    head += f"{'us/pattern':>13}{'spread':>9}{'wall':>10}{'2 FFTs':>10}{'ratio':>8}"
-    rows = [
-        f"{r['case']:<17}{r['n']:>5}{r['slices']:>4}{r['modes']:>4}{_word(r['shift']):>7}"
-        f"{r['us_per_pattern']:>13.1f}{r['spread_percent']:>8.0f}%{r['wall_us_per_pattern']:>10.1f}"
-        f"{r['fft_us_per_pattern']:>10.1f}{r['ratio_to_fft']:>8.2f}"
-        for r in lines
-    ]
+    head = f"{'case':<22}" + "".join(f"{title:>{width}}" for title, _form, width in _COLUMNS)
+    rows = []
+    for line in lines:
+        shown = line | {"shift": "yes" if line["shift"] else "no"}
+        cells = (f"{form.format(**shown):>{width}}" for _title, form, width in _COLUMNS)
+        rows.append(f"{line['case']:<22}" + "".join(cells))
     return "\n".join([head, *rows])
+
+
+def arguments_of(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--set", choices=sorted(SETS), default="standard", help="which cases")
+    parser.add_argument("--case", help="one case only")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", choices=["single", "double"], default="single")
+    parser.add_argument("--devices", type=int, default=1, help="number of workers")
+    arguments = parser.parse_args(argv)
+    if arguments.case and arguments.case not in SETS[arguments.set]:
+        parser.error(f"--case: expected one of {', '.join(SETS[arguments.set])}")
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -128,24 +201,31 @@ def main(argv: list[str] | None = None) -> int:
     argv : list of str, optional
         Arguments; by default those of the process.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--case", choices=sorted(CASES), help="one case only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", choices=["single", "double"], default="single")
-    parser.add_argument("--devices", type=int, default=1, help="number of workers")
-    arguments = parser.parse_args(argv)
-
-    names = [arguments.case] if arguments.case else list(CASES)
-    lines = [measure(name, arguments) for name in names]
+    arguments = arguments_of(argv)
+    backend = make_backends(1, prefer=arguments.device)[0]
+    if arguments.device == "gpu" and backend.name == "cpu":
+        print("no CUDA device can be used; see pyptyx doctor", file=sys.stderr)
+        return 2
+    bandwidth, flops = peaks(backend)
+    machine = {"backend": backend, "bandwidth": bandwidth, "flops": flops}
+    cases = SETS[arguments.set]
+    names = [arguments.case] if arguments.case else list(cases)
+    lines = [measure(name, cases[name], arguments, machine) for name in names]
     print(table(lines))
-    print(f"{arguments.devices} worker(s), {arguments.dtype}, median of {arguments.repeats}")
+    print(
+        f"{arguments.devices} worker(s), {arguments.dtype}, median of {arguments.repeats}; "
+        f"copy {bandwidth / 1e9:.1f} GB/s, float32 {flops / 1e9:.0f} GFLOP/s ({backend.name})"
+    )
     if arguments.json:
         report = {
             "pyptyx": pyptyx.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
+            "machine": platform.machine(),
             "cores": os.cpu_count(),
+            "device": backend.name,
+            "bandwidth_bytes_per_s": bandwidth,
+            "float32_per_s": flops,
             "dtype": arguments.dtype,
             "devices": arguments.devices,
             "repeats": arguments.repeats,

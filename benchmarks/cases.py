@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ class Case:
         Scan points ``(Ny, Nx)``.
     shift : bool
         Positions between pixels, so that the probe is shifted by Fourier transforms.
+    of : int
+        Patterns of the whole scan, of which `scan` is a part; 0 if it is all.
     """
 
     n: int
@@ -29,11 +32,28 @@ class Case:
     modes: int
     scan: tuple[int, int]
     shift: bool = False
+    of: int = 0
 
     @property
     def patterns(self) -> int:
         """Number of patterns."""
         return self.scan[0] * self.scan[1]
+
+    @property
+    def ffts(self) -> int:
+        """Two-dimensional FFTs that one loss and gradient of a pattern cannot do without."""
+        return self.modes * (4 * self.slices - (0 if self.shift else 2))
+
+    @property
+    def flop(self) -> float:
+        """Nominal operations of these FFTs, ``5 N log2 N`` each."""
+        pixels = self.n**2
+        return self.ffts * 5 * pixels * math.log2(pixels)
+
+    @property
+    def wave_bytes(self) -> int:
+        """Single-precision waves of one pattern: every mode at every slice."""
+        return 8 * self.n**2 * self.modes * self.slices
 
     def as_dict(self) -> dict[str, Any]:
         """Fields by name."""
@@ -45,17 +65,43 @@ CASES = {
     "standard": Case(n=128, slices=1, modes=1, scan=(14, 16)),
     "standard, shifted": Case(n=128, slices=1, modes=1, scan=(14, 16), shift=True),
     "n=96, shifted": Case(n=96, slices=1, modes=1, scan=(14, 16), shift=True),
+    "n=96, 4 modes": Case(n=96, slices=1, modes=4, scan=(8, 10), shift=True),
+    "n=96, 10 slices": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True),
     "mixed": Case(n=128, slices=1, modes=4, scan=(8, 10)),
     "multislice": Case(n=128, slices=10, modes=1, scan=(16, 20)),
     "large": Case(n=256, slices=1, modes=1, scan=(6, 8)),
 }
+"""What a change is judged by; a few seconds each."""
+
+PUBLIC = {
+    "WSe2, 1 x 12": Case(n=128, slices=1, modes=12, scan=(4, 8), shift=True, of=128 * 128),
+    "WSe2, 6 x 6": Case(n=128, slices=6, modes=6, scan=(4, 6), shift=True, of=128 * 128),
+    "WSe2, 12 x 6": Case(n=128, slices=12, modes=6, scan=(4, 4), shift=True, of=128 * 128),
+    "PrScO3, 21 x 4": Case(n=256, slices=21, modes=4, scan=(2, 4), shift=True, of=64 * 64),
+}
+"""Jobs other programs have published times for, slices x modes: 128 x 128 patterns of 128² (PtyRAD,
+PtychoShelves, py4DSTEM) and 64 x 64 of 256² (PtyRAD).  A few patterns of each are timed; a pattern
+costs the same in the whole scan."""
+
+SWEEP = {
+    f"{n}, {slices} x {modes}{', shifted' if shift else ''}": Case(
+        n, slices, modes, (2, 8 if n < 192 else 4), shift
+    )
+    for n in (96, 128, 192, 256)
+    for slices in (1, 6, 10, 21)
+    for modes in (1, 4, 12)
+    for shift in (False, True)
+}
+"""Every combination of size, slices x modes and shift."""
+
+SETS = {"standard": CASES, "public": PUBLIC, "sweep": SWEEP}
 
 _PIXEL_A = 0.2
 _STEP_PX = 4
 _FRACTION_PX = 0.3
 
 
-def params_of(case: Case, dtype: str, devices: int | str, seed: int = 0) -> dict[str, Any]:
+def params_of(case: Case, dtype: str, devices: int | str = 1, seed: int = 0) -> dict[str, Any]:
     """Parameters of a case: a defocused probe, a random phase object, Poisson counts.
 
     Parameters

@@ -55,12 +55,13 @@ def depth_sections(
 ) -> np.ndarray:
     """Phases ``(Nz, Ny, Nx)`` in rad focused at several heights in Å (positive downstream).
 
-    Saved as ``direct/depth_stack.npy``.
+    Saved as ``direct/depth_stack.npy``, the heights as ``direct/depth_stack_heights_A.npy``.
     """
     stack = direct_run.depth_stack(pypty_params, heights_A, kernel, n_bin)
     folder = direct_run.output_folder(pypty_params, "direct", save)
     if folder:
         write_array(folder / "depth_stack.npy", stack)
+        write_array(folder / "depth_stack_heights_A.npy", np.asarray(heights_A, np.float64))
     return stack
 
 

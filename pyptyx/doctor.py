@@ -7,6 +7,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from pyptyx.fftw import wisdom_folder
 from pyptyx.files import obstacle
 
 # Packages, and the extra of pyptyx that brings them (empty: always installed).
@@ -68,7 +69,12 @@ def _workers() -> list[str]:
 
     backends = make_backends("auto")
     if backends[0].name == "cpu":
-        return [f"no CUDA device: NumPy on {len(backends)} threads, one per core"]
+        kernels = "compiled kernels (numba)" if backends[0].compiled else "NumPy kernels"
+        transforms = "FFTW" if backends[0].has_fftw else "SciPy's FFT"
+        return [
+            f"no CUDA device: {len(backends)} threads, one per core",
+            f"{kernels}, {transforms}",
+        ]
     lines = [f"{b.name:<14}{_gib(b.free_bytes())} free" for b in backends]
     return [*lines, f"one thread per device, {len(backends)} in all"]
 
@@ -77,7 +83,11 @@ def _caches() -> dict[str, Path]:
     import matplotlib
 
     kernels = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
-    return {"kernels": Path(kernels), "matplotlib": Path(matplotlib.get_cachedir())}
+    return {
+        "CUDA kernels": Path(kernels),
+        "FFTW plans": wisdom_folder(),
+        "matplotlib": Path(matplotlib.get_cachedir()),
+    }
 
 
 def _gib(count: int) -> str:

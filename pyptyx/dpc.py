@@ -196,7 +196,7 @@ def iterative_dpc(  # noqa: PLR0913
         lambda gy, gx: dpc.integrate_weighted(gy, gx, step, weight, num_iterations)
     )
     phase = dpc.soft_filter(phase, hpass, lpass)
-    finish(pypty_params, "iterative_dpc", phase, save, plot)
+    finish({**pypty_params, "scan_step_A": step}, "iterative_dpc", phase, save, plot)
     return phase
 
 

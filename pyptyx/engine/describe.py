@@ -10,16 +10,11 @@ import numpy as np
 
 from pyptyx.data import PatternSource
 from pyptyx.engine.patterns import open_patterns
-from pyptyx.engine.start import first_sequence, initial_positions
+from pyptyx.engine.start import first_sequence, initial_positions, object_shape
 from pyptyx.engine.start_probe import initial_probe
 from pyptyx.engine.window import probe_window
 from pyptyx.params import resolve
 from pyptyx.physics.grid import Grid
-
-_COMPLEX_BYTES = {"single": 8, "half": 8, "double": 16}
-
-_STATE_COPIES = 6
-"""Arrays as large as a variable that the optimiser keeps besides two per step of its history."""
 
 
 def describe(params: Mapping[str, Any]) -> str:
@@ -118,25 +113,15 @@ def _scan_rows(params: Mapping[str, Any], grid: Grid, probe: np.ndarray) -> list
 def _size_rows(
     params: Mapping[str, Any], source: PatternSource, grid: Grid, probe: np.ndarray
 ) -> list[tuple[str, str]]:
-    obj = params["obj"]
-    slices, modes = (params["num_slices"], 1) if obj is None else obj.shape[2:]
-    corners = np.rint(initial_positions(params)).max(axis=0).astype(int)
-    rows, columns = corners + grid.shape + int(params["extra_space_on_side_px"])
+    modes, slices, rows, columns = object_shape(params, initial_positions(params), grid.shape)
     scenarios, probe_modes = probe.shape[:2]
     distances = np.ravel(params["slice_distances"])
     gaps = _span(distances)
     data_bytes = math.prod(source.shape) * source.dtype.itemsize
-    item = _COMPLEX_BYTES[params["default_dtype"]]
-    variables = int(rows) * int(columns) * slices * modes + probe.size
-    history = params["hist_length"]
-    history = history if isinstance(history, int | float) and math.isfinite(history) else 10
-    state = variables * item * (_STATE_COPIES + 2 * history)
-    per_pattern = grid.size * item * probe_modes * modes * (slices + 2)
     return [
         ("object", f"{rows} x {columns} px, {slices} slices of {gaps} Å, {modes} modes"),
         ("probe", f"{probe_modes} modes, {scenarios} scenarios"),
         ("data", f"{' x '.join(map(str, source.shape))} {source.dtype}, {_size(data_bytes)}"),
-        ("memory estimate", f"{_size(state)} state + {_size(per_pattern)} per pattern of a batch"),
     ]
 
 

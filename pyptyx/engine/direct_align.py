@@ -13,7 +13,7 @@ import numpy as np
 
 from pyptyx.engine.calibrate import apply_optics
 from pyptyx.engine.direct_data import open_bright_field, open_executor, scan_optics
-from pyptyx.engine.direct_run import beam_optics, save_figure
+from pyptyx.engine.direct_run import beam_optics
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.errors import DataError, ParamError, Problem
 from pyptyx.executors import Executor
@@ -26,6 +26,7 @@ from pyptyx.methods.scan_spectrum import pupil_of, shifts_A
 from pyptyx.methods.shift_fit import ShiftFit, fit_shifts, measure_shifts
 from pyptyx.methods.tcbf import aligned_image
 from pyptyx.output.direct_plots import plot_image, plot_shifts
+from pyptyx.output.images import save_figure
 
 logger = logging.getLogger(__name__)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import skew
 
 from pyptyx.engine.direct_data import scan_optics
+from pyptyx.engine.direct_run import output_folder
 from pyptyx.engine.patterns import open_patterns, survey
 from pyptyx.errors import ParamError, Problem, ShapeError
-from pyptyx.files import make_folder, write_array
+from pyptyx.files import write_array
 from pyptyx.methods import dpc
 from pyptyx.methods.gamma import Pupil
 from pyptyx.methods.orientation import find_orientation, scan_frame
@@ -164,11 +164,9 @@ def integrate_com(com: CentreOfMass, method: str) -> tuple[np.ndarray, float]:
 
 def finish(params: Params, name: str, phase: np.ndarray, save: bool, plot: bool) -> None:
     """Save a phase as ``dpc/NAME.npy`` and show it, as the parameters and the arguments say."""
-    folder = params.get("output_folder")
-    if folder and params.get("save_preprocessing_files", save):
-        target = Path(folder) / "dpc"
-        make_folder(target)
-        write_array(target / f"{name}.npy", phase)
+    folder = output_folder(params, "dpc", save)
+    if folder:
+        write_array(folder / f"{name}.npy", phase)
     if plot:
         plot_image(phase, float(params.get("scan_step_A") or 1.0), "phase / rad")
 

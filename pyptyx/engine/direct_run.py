@@ -6,7 +6,6 @@ Images are on the grid of the scan (row-major scan points, y down), in rad, whic
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,10 @@ from pyptyx.methods.gamma import Pupil
 from pyptyx.methods.joint import joint_image
 from pyptyx.methods.tcbf import aligned_image
 from pyptyx.methods.wdd import Regularisation, automatic_epsilon, read_box, wdd
+from pyptyx.output import provenance
 from pyptyx.output.direct_plots import plot_image
+from pyptyx.output.images import save_figure
+from pyptyx.params import save_params
 from pyptyx.physics.optics import aberration_names
 
 Params = Mapping[str, Any]
@@ -270,7 +272,8 @@ def deconvolve(
 def output_folder(params: Params, name: str, save: bool | int) -> Path | None:
     """The folder for results, made, or None if nothing is to be saved.
 
-    ``save_preprocessing_files`` overrules `save`, as in PyPty.
+    ``save_preprocessing_files`` overrules `save`, as in PyPty.  The parameters go in first: without
+    them nobody knows the pixel of an image.
     """
     wanted = params.get("save_preprocessing_files", save)
     folder = params.get("output_folder")
@@ -278,6 +281,8 @@ def output_folder(params: Params, name: str, save: bool | int) -> Path | None:
         return None
     path = Path(folder) / name
     make_folder(path)
+    save_params(path, dict(params))
+    provenance.record(path, params.get("data_path"), workers=(), further=False)
     return path
 
 
@@ -292,13 +297,6 @@ def save_image(folder: Path, image: DirectImage) -> None:
     text = json.dumps({**image.info, "pixel_A": image.pixel_A}, indent=1)
     write_bytes(folder / f"info_{method}.json", text.encode())
     save_figure(folder / f"phase_{method}.png", image.figure)
-
-
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, atomically."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(path, buffer.getvalue())
 
 
 def _info(method: str, coefficients_A: Sequence[float], rotation_rad: float) -> dict[str, Any]:

@@ -167,6 +167,8 @@ _COPIED = (
     "total_thickness",
     "chemical_formula",
     "sample_name",
+    "preparation_date",
+    "is_simulation",
     "aberrations",
 )
 """Keys that go from the experiment to the parameters as they are."""

@@ -3,61 +3,58 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyptyx.engine.setup import slice_gaps_A
+from pyptyx.engine import export_folder
+from pyptyx.engine.export_direct import DirectResults
+from pyptyx.engine.export_results import PathLike, Results, open_results
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import DataError, ParamError, Problem
-from pyptyx.output import checkpoints
-from pyptyx.output.losslog import read_loss_csv
+from pyptyx.output import provenance
 from pyptyx.output.nexus import Content, write_nexus
+from pyptyx.output.nexus_direct import DirectContent
+from pyptyx.output.nexus_origin import DataFile, Sample
 from pyptyx.output.nexus_params import read_parameters, read_pypty_parameters
-from pyptyx.params import load_params, resolve
+from pyptyx.output.nexus_run import RunContent
 from pyptyx.params.codec import from_json, plain, restore_tables, to_json
-from pyptyx.params.files import read_json
 from pyptyx.params.kinds import Mismatch
 from pyptyx.params.row import Row
-from pyptyx.params.schema import ACCEPTED_IN_RUN
+from pyptyx.params.schema import ACCEPTED_IN_RUN, EXPERIMENT
 
 logger = logging.getLogger(__name__)
-
-PathLike = str | os.PathLike[str]
-
-_DIMENSIONS = {"obj": (4,), "probe": (3, 4), "positions": (2,)}
-"""Arrays every folder has, and how many axes they may have."""
-
-_DESCRIPTION = (
-    *("acc_voltage", "wavelength_A", "pixel_size_y_A", "pixel_size_x_A"),
-    *("slice_distances", "edge_slice_thickness"),
-)
-"""Parameters that give the arrays their coordinates."""
 
 _MISSING = "auto"
 """What PyPty writes for None, NaN and empty text."""
 
+_NO_DATE = "preparation_date is not known; the time given is that of the reconstruction."
 
-def convert_to_nxs(folder_path: PathLike, output_file: PathLike, flip_y: bool = False) -> Path:
+
+def convert_to_nxs(
+    folder_path: PathLike, output_file: PathLike, flip_y: bool = False, checksum: bool = True
+) -> Path:
     """Write an output folder as one NeXus file.
 
-    Phase, amplitude and probe can be looked at in any NeXus viewer; all arrays, the loss log and
-    the parameters are in the file without loss.  `pyptyx.output.nexus` describes the layout.
+    Phase, amplitude, probe and the images of direct methods can be looked at in any NeXus viewer;
+    all arrays, the loss log and the parameters are in the file without loss.
+    `pyptyx.output.nexus` describes the layout, which is that of ``NXem``.
 
     Parameters
     ----------
     folder_path : path
-        With ``co.npy``, ``cp.npy``, ``cg.npy`` and the parameters.
+        Of a run, with ``co.npy``, ``cp.npy``, ``cg.npy`` and the parameters; or of direct methods.
     output_file : path
         The file to write, by custom with the ending ``.nxs``.
     flip_y : bool
         Write the rows of object and probe from the last to the first, as PyPty does; the
         coordinates go with them.
+    checksum : bool
+        Read the measured data once more, if they are still what the run has read, for their
+        checksum.
 
     Returns
     -------
@@ -73,36 +70,29 @@ def convert_to_nxs(folder_path: PathLike, output_file: PathLike, flip_y: bool = 
     OutputError
         If the file cannot be written.
     """
-    folder, target = Path(folder_path), Path(output_file)
-    arrays = _current_arrays(folder)
-    params = load_params(folder)
-    known = resolve(
-        {k: params[k] for k in _DESCRIPTION if k in params}
-        | {"num_slices": arrays["obj"].shape[2]},
-        need=(),
-    )
+    target, results = Path(output_file), open_results(folder_path)
+    params, known = results.params, results.known
+    start, end = export_folder.time_span(results.newest, results.loss)
     parameter_arrays: dict[str, np.ndarray] = {}
-    loss = _loss_columns(folder / "loss.csv")
-    end = _end_time(folder)
+    sessions = provenance.sessions(results.newest.parent)
+    newest = sessions[-1] if sessions else {}
+    ours = bool(sessions) or (results.folder / "params.json").is_file()
     content = Content(
-        title=str(params.get("sample_name") or folder.resolve().name),
-        start_time=(end - timedelta(seconds=_duration_s(loss))).isoformat(timespec="seconds"),
+        title=str(params.get("sample_name") or results.folder.resolve().name),
+        start_time=start.isoformat(timespec="seconds"),
         end_time=end.isoformat(timespec="seconds"),
-        arrays=arrays,
-        numbered=_numbered_arrays(folder),
-        pixel_A=(known["pixel_size_y_A"], known["pixel_size_x_A"]),
-        depths_A=np.cumsum([0.0, *slice_gaps_A(known, arrays["obj"].shape[2])]),
-        loss=loss,
+        sample=_sample(params, start),
+        program="pyptyx" if ours else "PyPty",
+        version=newest.get("version", ""),
         document=to_json(plain(params, epochs=0), parameter_arrays),
         parameter_arrays=parameter_arrays,
-        sample={
-            "name": params.get("sample_name"),
-            "chemical_formula": params.get("chemical_formula"),
-            "thickness_A": params.get("total_thickness"),
-        },
+        exporter=provenance.software(),
+        run=_run_content(results, flip_y) if results.arrays else None,
+        direct=[_direct_content(one) for one in results.direct],
+        data_file=_data_file(newest.get("data"), params, checksum),
+        sessions=sessions,
         energy_eV=known["acc_voltage"] and 1e3 * known["acc_voltage"],
         wavelength_A=_wavelength_A(known),
-        flip_y=flip_y,
     )
     write_nexus(target, content)
     logger.info("wrote %s", target)
@@ -141,80 +131,65 @@ def load_nexus_params(path: PathLike) -> dict[str, Any]:
     return restore_tables(params)
 
 
-def _current_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """The current checkpoint; all that is wrong with it at once."""
+def _sample(params: Mapping[str, Any], start: datetime) -> Sample:
+    given = params.get("preparation_date")
+    thickness = params.get("total_thickness")
+    if not given:
+        logger.warning("%s Give preparation_date in the experiment.", _NO_DATE)
+    return Sample(
+        name=str(params.get("sample_name") or ""),
+        chemical_formula=str(params.get("chemical_formula") or ""),
+        preparation_date=_date(str(given)) if given else start.isoformat(timespec="seconds"),
+        description="" if given else _NO_DATE,
+        is_simulation=bool(params.get("is_simulation")),
+        # The default is there for the propagation of a single slice; nobody has measured it.
+        thickness_A=None
+        if thickness in (None, EXPERIMENT["total_thickness"].default)
+        else float(thickness),
+    )
+
+
+def _date(text: str) -> str:
+    """A date with time and zone; the zone is that of this machine if none is given."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        expected = "a date as 2026-03-01 or 2026-03-01T14:30:00+01:00"
+        raise ParamError(Problem("preparation_date", expected, repr(text))) from error
+    return (found if found.tzinfo else found.astimezone()).isoformat(timespec="seconds")
+
+
+def _run_content(results: Results, flip_y: bool) -> RunContent:
+    return RunContent(
+        arrays=results.arrays,
+        pixel_A=results.pixel_A,
+        depths_A=np.cumsum([0.0, *results.gaps_A]).tolist(),
+        numbered=export_folder.numbered_arrays(results.folder),
+        loss=results.loss,
+        flip_y=flip_y,
+    )
+
+
+def _direct_content(results: DirectResults) -> DirectContent:
     arrays: dict[str, np.ndarray] = {}
-    problems: list[Problem] = []
-    for key, name in checkpoints.CURRENT.items():
-        path = folder / name
-        if not path.is_file():
-            if key in _DIMENSIONS:
-                remedy = "Give the output folder of a run"
-                problems.append(Problem(str(path), "a saved array", "no such file", remedy))
-            continue
-        try:
-            arrays[key] = _load(path)
-        except DataError as error:
-            problems.extend(error.problems)
-            continue
-        allowed = _DIMENSIONS.get(key)
-        if allowed and arrays[key].ndim not in allowed:
-            expected = f"an array with {' or '.join(map(str, allowed))} axes"
-            problems.append(Problem(str(path), expected, f"shape {arrays[key].shape}"))
-    if problems:
-        raise DataError(problems)
-    return arrays
+    document = to_json(plain(results.params, epochs=0), arrays)
+    return DirectContent(results.folder.name, results.maps, results.others, document, arrays)
 
 
-def _load(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        got = f"one that cannot be read ({error})"
-        raise DataError(Problem(str(path), "a complete .npy file", got)) from error
-
-
-def _numbered_arrays(folder: Path) -> dict[int, dict[str, np.ndarray]]:
-    """The numbered checkpoints by epoch, in the order of the epochs."""
-    found: dict[int, dict[str, np.ndarray]] = {}
-    for key, name in checkpoints.NUMBERED.items():
-        pattern = re.compile(re.escape(name).replace(r"\{\}", r"(\d+)"))
-        for path in folder.iterdir():
-            match = pattern.fullmatch(path.name)
-            if match:
-                found.setdefault(int(match[1]), {})[key] = _load(path)
-    return dict(sorted(found.items()))
-
-
-def _loss_columns(path: Path) -> dict[str, list[Any]]:
-    """Columns of the loss log, numbers where all cells are numbers; empty if there is no log."""
-    rows = read_loss_csv(path) if path.is_file() else []
-    if rows and not {"epoch", "loss"} <= rows[0].keys():
-        logger.warning("%s has no header and is left out", path)
-        return {}
-    return {name: _numbers([row[name] for row in rows]) for name in rows[0]} if rows else {}
-
-
-def _numbers(cells: list[str]) -> list[Any]:
-    try:
-        return [float(cell or "nan") for cell in cells] if any(cells) else cells
-    except ValueError:
-        return cells
-
-
-def _duration_s(loss: Mapping[str, list[Any]]) -> float:
-    last = loss.get("time / s", [0.0])[-1]
-    return last if isinstance(last, float) and np.isfinite(last) else 0.0
-
-
-def _end_time(folder: Path) -> datetime:
-    """When the checkpoint was written, with the time zone."""
-    try:
-        return datetime.fromisoformat(read_json(folder / checkpoints.SIDECAR)["time"])
-    except (DataError, KeyError, TypeError, ValueError):
-        return datetime.fromtimestamp(
-            (folder / checkpoints.CURRENT["obj"]).stat().st_mtime
-        ).astimezone()
+def _data_file(
+    recorded: Mapping[str, Any] | None, params: Mapping[str, Any], checksum: bool
+) -> DataFile | None:
+    """Name of the measured data, with a checksum if they are what they were during the run."""
+    given = recorded["path"] if recorded else params.get("data_path")
+    if not given:
+        return None
+    path = Path(given)
+    if not checksum:
+        return DataFile(path.name)
+    if not path.is_file() or (recorded and not provenance.is_unchanged(recorded)):
+        logger.warning("%s is not what the run has read: exported without a checksum", path)
+        return DataFile(path.name)
+    return DataFile(path.name, provenance.checksum(path), provenance.ALGORITHM)
 
 
 def _wavelength_A(known: Mapping[str, Any]) -> float | None:

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from pyptyx.data import PatternFeed, Preparation, check_counts, fits_in_memory
+from pyptyx.data import PatternFeed, Preparation, SignalFeed, check_counts, fits_in_memory
 from pyptyx.data.base import PatternSource
 from pyptyx.data.hdf5 import hdf5_fault
+from pyptyx.data.packing import Packing, find_packing, typed_packing
+from pyptyx.data.selection import Selection
 from pyptyx.engine.masks import data_edge
 from pyptyx.errors import DataError, Problem
 from pyptyx.physics.grid import Grid
+from pyptyx.physics.model import ModelSpec
 
 logger = logging.getLogger(__name__)
+
+_IN_MEMORY = 0.25
+"""Part of a machine's free memory that the data may fill."""
+
+_IN_MEMORY_PACKED = 0.5
+"""The same for whole numbers of one or two bytes, the last resort before reading all again."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The data one process keeps.
+
+    Attributes
+    ----------
+    own : ndarray of int or None
+        Numbers of the measurements, ascending; None is all of them.
+    neighbours : int
+        How many processes of this machine keep a share.
+    """
+
+    own: np.ndarray | None = None
+    neighbours: int = 1
 
 
 def has_data(resolved: Mapping[str, Any]) -> bool:
@@ -25,7 +51,8 @@ def has_data(resolved: Mapping[str, Any]) -> bool:
     return resolved["dataset"] is not None or bool(resolved["data_path"])
 
 
-def _preparation(resolved: Mapping[str, Any], real: Any) -> Preparation:
+def preparation_of(resolved: Mapping[str, Any], real: Any) -> Preparation:
+    """The treatment of every pattern that the parameters ask for, as floats of type `real`."""
     shift_y, shift_x = resolved["data_shift_vector"]
     pad = data_edge(resolved)
     return Preparation(
@@ -41,46 +68,85 @@ def _preparation(resolved: Mapping[str, Any], real: Any) -> Preparation:
 def make_feed(
     resolved: Mapping[str, Any],
     source: PatternSource | None,
-    shape: tuple[int, int],
-    real: np.dtype[Any],
+    spec: ModelSpec,
+    share: Share | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """``feed(indices) -> (B, ky, kx)`` as the model has it; kept in memory when the data fit.
 
-    Signals of virtual detectors come as patterns of one row, (B, 1, Nd).
+    Of data that are shared out, only the own measurements are checked and kept; others are read
+    when they are asked for.  Signals of virtual detectors come as patterns of one row, (B, 1, Nd).
 
     Parameters
     ----------
     resolved : mapping
     source : PatternSource or None
-        None gives zeros of `shape`, for simulations.
-    shape : tuple of int
-        Data grid.
-    real : dtype
-        Working type.
+        None gives zeros, for simulations.
+    spec : ModelSpec
+        For the data grid and the working type.
+    share : Share, optional
+        By default, all data.
 
     Raises
     ------
     DataError
         For NaN, negative or all-zero counts, in memory everywhere, otherwise in the first patterns.
     """
+    real = np.empty(0, spec.dtype).real.dtype
     if source is None:
 
         def nothing(indices: np.ndarray) -> np.ndarray:
-            return np.zeros((len(indices), *shape), real)
+            return np.zeros((len(indices), *spec.data_shape), real)
 
         return nothing
-    preparation = _preparation(resolved, real)
-    resident = fits_in_memory(source, preparation)
-    feed = PatternFeed(source, preparation, resident)
+    preparation = preparation_of(resolved, real)
+    share = share or Share()
+    kept = source if share.own is None else Selection(source, share.own)
+    resident, packing = storage(kept, preparation, share)
+    kind = PatternFeed if len(source.shape) == 3 else SignalFeed
+    on_device = not resolved["load_one_by_one"]
+    feed = kind(source, preparation, resident, packing, on_device, share.own)
     signed = resolved["algorithm"] == "lsq_compressed"
-    sample = source if resident else source.read(slice(0, 64))
+    sample = kept if resident else kept.read(slice(0, 64))
     problems = check_counts(sample, source.name, signed)
     if problems:
         raise DataError(problems)
-    logger.info("data: %s patterns, %s", source.shape[0], "in memory" if resident else "streamed")
-    if len(source.shape) == 3:
-        return feed.batch
-    return lambda indices: feed.batch(indices)[:, None]
+    logger.info("data: %s patterns, %s", kept.shape[0], storage_name(resident, packing))
+    return feed
+
+
+def storage_name(resident: bool, packing: Packing | None) -> str:
+    """Where the patterns lie, in words."""
+    if not resident:
+        return "streamed from the file"
+    return "in memory" if packing is None else f"in memory, packed as {packing.dtype}"
+
+
+def storage(
+    kept: PatternSource, preparation: Preparation, share: Share, sample: int | None = None
+) -> tuple[bool, Packing | None]:
+    """Whether patterns stay in memory, and as which whole numbers if there is no room for floats.
+
+    Parameters
+    ----------
+    kept : PatternSource
+        What this process is to keep.
+    preparation : Preparation
+    share : Share
+    sample : int, optional
+        Judge by the first so many patterns instead of by all.
+    """
+    floats, counts = (part / share.neighbours for part in (_IN_MEMORY, _IN_MEMORY_PACKED))
+    if fits_in_memory(kept, preparation, floats):
+        return True, None
+    if not fits_in_memory(kept, preparation, counts, 1):
+        return False, None
+    # What is found for the own share must hold for all: other measurements may be asked for.
+    packing = typed_packing(kept, preparation)
+    if share.own is None:
+        packing = find_packing(kept, preparation, sample)
+    if packing is None or not fits_in_memory(kept, preparation, counts, packing.dtype.itemsize):
+        return False, None
+    return True, packing
 
 
 def open_plates(path: str) -> h5py.File:

@@ -1,7 +1,8 @@
 """The run: a generator of states.  It computes; saving, printing and live changes are callbacks.
 
 One epoch: parameters of the epoch -> objective -> (history dropped if the objective is another
-one) -> one L-BFGS step -> `State`.  An epoch that ends in NaN starts again with a shorter step.
+one) -> one L-BFGS step -> `State`.  Before epoch 0 there may be a warm start.  An epoch that ends
+in NaN starts again with a shorter step.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.rescue import RETRIES, Rescue, explosion, has_exploded
 from pyptyx.engine.state import Evaluation, Snapshot
 from pyptyx.engine.variables import PUBLIC_NAMES, UPDATE_KEYS, to_public
+from pyptyx.engine.warm_start import planned_sweeps, warm_start
 from pyptyx.errors import NumericalError
 from pyptyx.optim.lbfgs import LBFGS, Point, Step
 from pyptyx.optim.linesearch import SearchOptions, pypty_search, weak_wolfe
-from pyptyx.optim.scaling import EqualSlopes, Preconditioned
+from pyptyx.optim.scaling import EqualSlopes, Preconditioned, Scaling
 from pyptyx.output.losslog import EpochRecord
 from pyptyx.params import evaluate
 
@@ -93,6 +95,7 @@ def iterate(
         return
     last = problem.params["epoch_max"]
     for epoch in range(problem.first_epoch, last):
+        problem.communicator.interrupt_point()
         changed = {} if overrides is None else overrides()
         state = run.epoch(epoch, evaluate({**problem.params, **changed}, epoch))
         if not state.stop_reason and epoch == last - 1:
@@ -129,14 +132,14 @@ class _Run:
         values = {**values, **{UPDATE_KEYS[name]: False for name in frozen}}
         try:
             with self._problem.backend.context():
-                return self._with_retries(epoch, values, before, messages)
+                return self._with_retries(epoch, values, messages)
         except BaseException:
             self._go_to(before)
             raise
 
-    def _with_retries(
-        self, epoch: int, values: Mapping[str, Any], before: Snapshot, messages: list[str]
-    ) -> State:
+    def _with_retries(self, epoch: int, values: Mapping[str, Any], messages: list[str]) -> State:
+        sweeps = self._warm_up(epoch, values, messages)
+        before = self._snapshot(epoch)
         first_step = float(values["update_step_bfgs"])
         for attempt in range(RETRIES + 1):
             objective, point = self._enter(epoch, values)
@@ -150,7 +153,15 @@ class _Run:
                 messages.append(f"{error}; epoch started again with first step {first_step:.3g}")
             else:
                 break
-        return self._leave(epoch, objective.active, point, step, (first_step, messages))
+        return self._leave(epoch, objective.active, point, step, (first_step, messages, sweeps))
+
+    def _warm_up(self, epoch: int, values: Mapping[str, Any], messages: list[str]) -> int:
+        """Mini-batch sweeps before the first epoch; their number."""
+        sweeps = planned_sweeps(self._problem, values, epoch)
+        if sweeps:
+            self._problem.x, message = warm_start(self._problem, values, epoch, sweeps)
+            messages.append(message)
+        return sweeps
 
     def _enter(self, epoch: int, values: Mapping[str, Any]) -> tuple[Objective, Point]:
         """The objective of the epoch and the present point on it, evaluated anew where needed."""
@@ -163,7 +174,7 @@ class _Run:
         if identity != self._identity or values["reset_history_flag"]:
             self._forget()
         if self._optimizer is None:
-            self._optimizer = _make_optimizer(self._problem.params, objective, self._history)
+            self._optimizer = _make_optimizer(self._problem, objective, self._history)
             self._history = None
         if (identity, weights) != (self._identity, self._weights):
             self._evaluation, self._best = None, float("inf")
@@ -246,14 +257,15 @@ class _Run:
         active: tuple[str, ...],
         before: Point,
         step: Step,
-        notes: tuple[float, list[str]],
+        notes: tuple[float, list[str], int],
     ) -> State:
         """Counters, record and snapshot at the end of an epoch."""
-        first_step, messages = notes
+        first_step, messages, sweeps = notes
         self._rescue.observe(epoch, active, step.accepted, step.fresh)
         self._refined.update(active)
         if active and not step.accepted:
             messages.append("step rejected, history dropped")
+        messages += self._problem.data_term.take_warnings()
         for message in messages:
             logger.info("epoch %d: %s", epoch, message)
         free, total = 0.0, 0.0
@@ -275,6 +287,7 @@ class _Run:
             free_GiB=free,
             total_GiB=total,
             warnings="; ".join(messages),
+            sweeps=sweeps,
         )
         self._records.append(record)
         self._stop_reason = self._why_stop(record, active, step)
@@ -348,16 +361,17 @@ def _fingerprint(definition: tuple[Any, ...]) -> str:
 
 
 def _make_optimizer(
-    params: Mapping[str, Any], objective: Objective, history: Mapping[str, Any] | None = None
+    problem: Reconstruction, objective: Objective, history: Mapping[str, Any] | None = None
 ) -> LBFGS:
     """PyPty's rule, or preconditioned L-BFGS with a bracketing search; with a known history."""
+    params = problem.params
     pypty = params["optimizer"] == "pypty"
     search = pypty_search if pypty else weak_wolfe
-    if pypty or not params["preconditioner"]:
-        optimizer = LBFGS(scaling=EqualSlopes(), search=search)
-    else:
+    scaling: Scaling = EqualSlopes()
+    if not pypty and params["preconditioner"]:
         known = None if history is None else history["scaling"]["operator"]
-        optimizer = LBFGS(scaling=Preconditioned(objective.initial_hessian(known)), search=search)
+        scaling = Preconditioned(objective.initial_hessian(known))
+    optimizer = LBFGS(scaling=scaling, search=search, communicator=problem.communicator)
     if history is not None:
         optimizer.restore(history)
     return optimizer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,19 @@ class Objective:
             x[name] = coordinate.to_model(u[name], self._model[name])
         return x
 
+    def on(self, data: DataTerm, x: Tree) -> Objective:
+        """The same variables with another data term alone, for steps from `x`.
+
+        Without regularisers, and without the low-pass of the object, which is done afterwards.
+        """
+        other = copy(self)
+        other.data, other._terms, other._model = data, [], x
+        other._filters, other._soft = (
+            {k: v for k, v in filters.items() if k != "object"}
+            for filters in (self._filters, self._soft)
+        )
+        return other
+
     def fun(self, u: Tree) -> Point:
         """Value and gradient at coordinates `u`."""
         x = self.to_model(u)
@@ -116,6 +130,8 @@ class Objective:
         data = self.data.evaluate(x, g)
         contributions = {self.data.name: data.value}
         contributions |= {term.name: term(x, g) for term in self._terms}
+        # Steps are accepted by these numbers: all processes have to see the same ones.
+        contributions = self._problem.communicator.on_main(lambda: contributions)
         if "probe" in g:
             g["probe"] = self._probe_band(g["probe"])
         for name, keep in self._filters.items():
@@ -146,23 +162,26 @@ class Objective:
                 )
 
     def initial_hessian(
-        self, known: Mapping[str, Any] | None = None
+        self, known: Mapping[str, Any] | None = None, floor: float = preconditioner.FLOOR
     ) -> preconditioner.InverseDiagonal:
         """Inverse of the curvature estimated by `pyptyx.engine.preconditioner`, in coordinates.
 
-        With `known`, the state of such an operator, nothing is estimated.
+        With `known`, the state of such an operator, nothing is estimated.  `floor` is that of the
+        object's curvature.
         """
         if known is not None:
             return preconditioner.InverseDiagonal(known["diagonal"], known["factor"], self._soft)
         p = self._problem
-        sequence = np.concatenate(self.data.batches)
-        diagonal = preconditioner.curvatures(self._model, p.spec, p.scan, sequence, p.backend)
+        sequence = np.sort(np.concatenate(self.data.batches))
+        diagonal = preconditioner.curvatures(
+            self._model, p.spec, p.scan, sequence, p.backend, self.active, floor
+        )
         for name in ("positions", "tilts"):
             if name in self.active:
                 diagonal[name] = preconditioner.measured_rows(
                     self.data, self._model, name, diagonal[name]
                 )
-        loss = preconditioner.loss_factor(p.params["algorithm"], self._model, p.spec, p.backend)
+        loss = preconditioner.loss_factor(self.data.loss, self._model, p.spec, p.backend)
         factor = loss * (self.data.weight or 1.0)
         for name, coordinate in self.coordinates.items():
             if coordinate.kind == "phase":

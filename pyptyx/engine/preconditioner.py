@@ -5,7 +5,7 @@ second order by at most ``2/(Mp Mo) Σ_t Σ_modes N |dψ|²`` (Gauss-Newton, Cau
 modes).  The diagonal of that bound is
 
 ==============  ===================================================================================
-object          ``2 N Nz / Mo · Σ_t mean_modes |P(r - r_t)|²``, raised by 5 % of its maximum
+object          ``2 N Nz / Mo · Σ_t mean_modes |P(r - r_t)|²``, raised by 1 % of its maximum
 probe           ``2 N / Mp · N_t · mean |O|²``
 positions       ``2 · mean_modes Σ_k (2π f)² |P̂|²`` per measurement, per axis
 tilts           the same with ``2π q d`` per gap (inside) and ``2π r/λ`` (before, after)
@@ -23,12 +23,13 @@ illumination weights: ePIE and its parallel forms (A. Maiden, J. Rodenburg, Ultr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pyptyx import trees
 from pyptyx.backend import Backend
 from pyptyx.physics.detector import collect
 from pyptyx.physics.kernels import reference as kernels
@@ -39,14 +40,23 @@ from pyptyx.terms.data_term import DataTerm, ScanTable
 Array = Any
 Tree = dict[str, Array]
 
-FLOOR = 0.05
+FLOOR = 0.01
 """Fraction of the largest illumination added everywhere, so that dark corners keep finite steps."""
+
+CAREFUL_FLOOR = 0.05
+"""The same for single steps, which no line search checks."""
 
 
 def curvatures(
-    x: Tree, spec: ModelSpec, scan: ScanTable, sequence: np.ndarray, backend: Backend
+    x: Tree,
+    spec: ModelSpec,
+    scan: ScanTable,
+    sequence: np.ndarray,
+    backend: Backend,
+    names: Collection[str] | None = None,
+    floor: float = FLOOR,
 ) -> Tree:
-    """Curvature bound of the amplitude loss for every variable in `x`.
+    """Curvature bound of the amplitude loss for every variable in `x`, or for some of them.
 
     Parameters
     ----------
@@ -57,42 +67,64 @@ def curvatures(
     sequence : ndarray of int
         Measurements that count.
     backend : Backend
+    names : collection of str, optional
+        Variables wanted; by default all.
+    floor : float
+        Fraction of the largest curvature of the object that is added everywhere.
 
     Returns
     -------
     dict
         Positive arrays that broadcast against the variables.
     """
+    wanted = set(x) if names is None else set(names) & set(x)
     probe = backend.to_host(x["probe"]).astype(np.complex128)
     current = x["current"][sequence] if "current" in x else np.ones(len(sequence))
     power = np.mean(np.abs(probe) ** 2, axis=1)  # (Ns, ny, nx)
-    spectrum = np.mean(np.abs(np.fft.fft2(probe)) ** 2, axis=(0, 1))
     out: Tree = {}
-    out["object"] = _object(x, spec, scan, sequence, power, current, backend)
-    out["probe"] = _probe(x, scan, sequence, current, backend)
-    sequence_rows = _Rows(len(sequence), float(np.mean(current**2)))
-    out["positions"] = sequence_rows.table(x["positions"], _axes(spectrum, *_frequencies(spec)))
-    if "tilts" in x:
-        out["tilts"] = sequence_rows.table(x["tilts"], _tilts(spec, power.mean(axis=0), spectrum))
-    if "background" in x:
-        out["background"] = np.asarray(2.0 * len(sequence), backend.to_host(x["background"]).dtype)
-    if "current" in x:
-        out["current"] = np.full(len(x["current"]), 2 * spectrum.sum())
-    if spec.num_aberrations:
-        grid = spec.grid
-        basis = aberration_basis(
-            grid.q_y[:, None], grid.q_x[None, :], grid.wavelength_A, spec.num_aberrations
-        )
-        each = 2 * (basis**2 * spectrum * grid.mask).sum(axis=(1, 2))
-        rows = np.bincount(scan.aberration_row[sequence], minlength=len(x["aberrations"]))
-        out["aberrations"] = np.maximum(rows, 1)[:, None] * each * sequence_rows.power
+    if "object" in wanted:
+        light = _illumination(x, scan, sequence, power, current)
+        light += floor * light.max()
+        light *= 2 * spec.grid.size * x["object"].shape[1] / x["object"].shape[0]
+        out["object"] = light.astype(x["object"].real.dtype)
+    if "probe" in wanted:
+        out["probe"] = _probe(x, scan, sequence, current)
+    if wanted - out.keys():
+        spectrum = np.mean(np.abs(np.fft.fft2(probe)) ** 2, axis=(0, 1))
+        rows = _Rows(len(sequence), float(np.mean(current**2)))
+        out |= _tables(x, spec, rows, spectrum, power.mean(axis=0))
+    if spec.num_aberrations and "aberrations" in wanted:
+        counts = np.bincount(scan.aberration_row[sequence], minlength=len(x["aberrations"]))
+        out["aberrations"] = np.maximum(counts, 1)[:, None] * _aberrations(spec, spectrum, current)
     gain = _gain(spec)
     for name in out.keys() - {"background"}:
         # Above, the waves of the far field are compared with every pixel once.
         out[name] = out[name] * out[name].dtype.type(gain * spec.wave_gain / spec.grid.size)
     if "background" in out:
         out["background"] = out["background"] * out["background"].dtype.type(gain)
-    return {k: _positive(v, backend, k) for k, v in out.items()}
+    return {k: _positive(v, backend, k) for k, v in out.items() if k in wanted}
+
+
+def _tables(x: Tree, spec: ModelSpec, rows: _Rows, spectrum: np.ndarray, power: np.ndarray) -> Tree:
+    """Curvatures of the variables with a row per measurement, and of the background."""
+    out: Tree = {"positions": rows.table(x["positions"], _axes(spectrum, *_frequencies(spec)))}
+    if "tilts" in x:
+        out["tilts"] = rows.table(x["tilts"], _tilts(spec, power, spectrum))
+    if "background" in x:
+        out["background"] = np.asarray(2.0 * rows.count, x["background"].dtype)
+    if "current" in x:
+        out["current"] = np.full(len(x["current"]), 2 * spectrum.sum())
+    return out
+
+
+def _aberrations(spec: ModelSpec, spectrum: np.ndarray, current: np.ndarray) -> np.ndarray:
+    """Curvature of the coefficients of one row by one measurement."""
+    grid = spec.grid
+    basis = aberration_basis(
+        grid.q_y[:, None], grid.q_x[None, :], grid.wavelength_A, spec.num_aberrations
+    )
+    each = 2 * (basis**2 * spectrum * grid.mask).sum(axis=(1, 2))
+    return each * float(np.mean(current**2))
 
 
 def _gain(spec: ModelSpec) -> float:
@@ -197,38 +229,27 @@ class _Rows:
         return np.broadcast_to(per_row * share * self.power, like.shape).copy()
 
 
-def _object(
-    x: Tree,
-    spec: ModelSpec,
-    scan: ScanTable,
-    sequence: np.ndarray,
-    power: np.ndarray,
-    current: np.ndarray,
-    backend: Backend,
+def _illumination(
+    x: Tree, scan: ScanTable, sequence: np.ndarray, power: np.ndarray, current: np.ndarray
 ) -> np.ndarray:
-    shape = x["object"].shape
-    light = np.zeros(shape[-2:])
+    """Light on every pixel of the object: ``Σ_t mean_modes |P(r - r_t)|²``."""
+    light = np.zeros(x["object"].shape[-2:])
     # Phase plates may fill a disk and do not change how much light there is.
     batch = replace(scan, plates=None).batch(sequence)
     for t, (corner, c) in enumerate(zip(batch.corners, current, strict=True)):
         scenario = 0 if batch.scenario is None else batch.scenario[t]
         kernels.scatter_add(light, corner[None], (c**2 * power[scenario])[None])
-    light = light + FLOOR * light.max()
-    light = light * (2 * spec.grid.size * shape[1] / shape[0])
-    return light.astype(x["object"].real.dtype)
+    return light
 
 
-def _probe(
-    x: Tree, scan: ScanTable, sequence: np.ndarray, current: np.ndarray, backend: Backend
-) -> np.ndarray:
+def _probe(x: Tree, scan: ScanTable, sequence: np.ndarray, current: np.ndarray) -> np.ndarray:
     shape = x["probe"].shape
     weights = current**2
     if scan.scenario is None:
         per_scenario = np.array([weights.sum()])
     else:
         per_scenario = np.bincount(scan.scenario[sequence], weights, minlength=shape[0])
-    mean_object = float((backend.to_host(x["object"]).real.astype(np.float64) ** 2).mean())
-    mean_object += float((backend.to_host(x["object"]).imag.astype(np.float64) ** 2).mean())
+    mean_object = trees.dot(x["object"], x["object"]) / x["object"].size
     size = shape[-1] * shape[-2]
     value = 2 * size / shape[1] * mean_object * np.maximum(per_scenario, weights.min())
     return value[:, None, None, None].astype(x["probe"].real.dtype)

@@ -14,7 +14,7 @@ from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching
 from pyptyx.engine.state import Snapshot
 from pyptyx.errors import ParamError, Problem
-from pyptyx.executors import Executor
+from pyptyx.executors import Communicator, Executor
 from pyptyx.physics.model import ModelSpec
 from pyptyx.terms.data_term import DataTerm, ScanTable
 
@@ -41,6 +41,8 @@ class Reconstruction:
         Number of measurements N.
     data_term : DataTerm
         Over all measurements with weight 1; `DataTerm.replace` makes the one of an epoch.
+    place : ndarray of int, (N,) or (1,)
+        Where on a curve through the scan a measurement lies; workers get contiguous parts of it.
     start_positions : ndarray (N, 2)
         Positions before the first epoch, in the frame of the present object.
     resumed : Snapshot or None
@@ -56,6 +58,7 @@ class Reconstruction:
     batch_size: int
     measurements: int
     data_term: DataTerm
+    place: np.ndarray
     _resources: list[Any] = field(default_factory=list)
     start_positions: np.ndarray = field(init=False)
     resumed: Snapshot | None = None
@@ -70,6 +73,11 @@ class Reconstruction:
         return self.executor.backends[0]
 
     @property
+    def communicator(self) -> Communicator:
+        """The processes that work on it."""
+        return self.executor.communicator
+
+    @property
     def first_epoch(self) -> int:
         """Number of the first epoch of this run, or of this part of it."""
         return int(self.params["epoch_prev"]) if self.resumed is None else self.resumed.epoch
@@ -77,7 +85,8 @@ class Reconstruction:
     def data_term_at(self, values: Mapping[str, Any]) -> DataTerm:
         """The data term of an epoch whose schedulable keys are `values`."""
         sequence = self.sequence_at(values)
-        batches = batching.split(sequence, self.batch_size, len(self.executor.backends))
+        workers = self.executor.workers
+        batches = batching.distribute(sequence, self.place, self.batch_size, workers)
         return self.data_term.replace(self._weight(values["loss_weight"]), batches)
 
     def sequence_at(self, values: Mapping[str, Any]) -> np.ndarray:

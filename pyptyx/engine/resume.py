@@ -21,7 +21,9 @@ from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.state import Evaluation, Snapshot
 from pyptyx.engine.variables import PUBLIC_NAMES, to_public
 from pyptyx.errors import DataError, ParamError, Problem
+from pyptyx.executors import Communicator
 from pyptyx.files import make_folder
+from pyptyx.optim.lbfgs import gathered, shared_out
 from pyptyx.output import checkpoints, store
 from pyptyx.output.losslog import EpochRecord, LossLog
 from pyptyx.params import load_params
@@ -81,7 +83,7 @@ class Start:
 
 
 def save(folder: Path, snapshot: Snapshot, problem: Reconstruction) -> None:
-    """Write a snapshot to a folder.
+    """Write a snapshot to a folder; every process has to take part, rank 0 writes.
 
     Raises
     ------
@@ -91,11 +93,14 @@ def save(folder: Path, snapshot: Snapshot, problem: Reconstruction) -> None:
     content = {f.name: getattr(snapshot, f.name) for f in fields(snapshot)}
     if snapshot.evaluation is not None:
         content["evaluation"] = vars(snapshot.evaluation)
+    communicator = problem.communicator
     content["records"] = [vars(record) for record in snapshot.records]
     content["batch_size"] = problem.batch_size
     content["workers"] = _workers(problem)
     with problem.backend.context():
-        store.save(folder, _on_host(content, problem.backend))
+        if snapshot.optimizer is not None:
+            content["optimizer"] = gathered(snapshot.optimizer, communicator)
+        communicator.on_main(lambda: store.save(folder, _on_host(content, problem.backend)))
 
 
 def restore(problem: Reconstruction, content: Content) -> None:
@@ -106,7 +111,7 @@ def restore(problem: Reconstruction, content: Content) -> None:
     if evaluation is not None:
         known["evaluation"] = Evaluation(**{**evaluation, "g": place(evaluation["g"])})
     if optimizer is not None:
-        known["optimizer"] = _placed_history(optimizer, place)
+        known["optimizer"] = _placed_history(optimizer, place, problem.communicator)
     known["x"] = problem.x | place(known["x"])
     known["records"] = tuple(EpochRecord(**record) for record in known["records"])
     automatic = problem.params["compute_batch"] == "auto"
@@ -236,6 +241,11 @@ def _restarted(
             return params
         epoch, arrays = found
         logger.info("%s holds no state of the optimiser: its history starts anew", folder)
+    return started_from(params, arrays, epoch)
+
+
+def started_from(params: Content, arrays: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+    """Parameters that take arrays as they are, from an epoch on."""
     return {**params, **_START_ONLY, **arrays, "epoch_prev": epoch}
 
 
@@ -268,7 +278,7 @@ def _same(key: str, a: Any, b: Any) -> bool:
 
 
 def _workers(problem: Reconstruction) -> list[str]:
-    return [backend.name for backend in problem.executor.backends]
+    return [b.name for b in problem.executor.backends] * problem.communicator.size
 
 
 def _on_host(value: Any, backend: Backend) -> Any:
@@ -295,8 +305,9 @@ class _Place:
             }
 
 
-def _placed_history(state: Content, place: _Place) -> dict[str, Any]:
-    """The state of an optimiser with its trees in place."""
+def _placed_history(state: Content, place: _Place, communicator: Communicator) -> dict[str, Any]:
+    """The state of an optimiser with its trees in place, as this process keeps it."""
+    state = shared_out(state, communicator)
     scaling = dict(state["scaling"])
     if "operator" in scaling:
         operator = scaling["operator"]

@@ -15,6 +15,7 @@ import numpy as np
 
 from pyptyx.engine import resume
 from pyptyx.engine.callbacks import Callback, LossLogger, Progress, Saver
+from pyptyx.engine.distribution import live_changes, on_main
 from pyptyx.engine.live import LiveEdit
 from pyptyx.engine.loop import State, iterate, public_arrays
 from pyptyx.engine.objective import Objective
@@ -22,6 +23,7 @@ from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.setup import EVALUATION_NEEDS, SIMULATION_NEEDS, build
 from pyptyx.engine.simulation import Simulator, predicted
 from pyptyx.engine.variables import PUBLIC_NAMES, to_public
+from pyptyx.executors import Communicator, world
 from pyptyx.files import make_folder
 from pyptyx.output.losslog import EpochRecord
 from pyptyx.params import evaluate, load_params
@@ -82,8 +84,8 @@ class Result:
 
     @property
     def evaluations(self) -> int:
-        """Loss and gradient evaluations of the whole run, the first one included."""
-        return 1 + sum(r.evaluations for r in self.losses)
+        """Passes over the data: loss and gradient, the first one included, and warm sweeps."""
+        return 1 + sum(r.evaluations + r.sweeps for r in self.losses)
 
     def __repr__(self) -> str:
         y, x, nz, mo = self.object.shape
@@ -124,24 +126,34 @@ def run(
         If a result cannot be written; the last complete checkpoint stays.
     """
     given = load_params(params) if isinstance(params, str | PathLike) else params
-    begin = resume.start_of(given)
-    with build(begin.params) as problem:
+    executor = given.get("executor", "auto") if isinstance(given, Mapping) else "auto"
+    processes = world(executor)
+    with processes.guard():
+        return _run(given, callbacks, processes)
+
+
+def _run(
+    given: Mapping[str, Any], callbacks: Sequence[Callback], processes: Communicator
+) -> Result:
+    """What `run` does, in every process."""
+    begin = processes.together(lambda: resume.start_of(given))
+    with build(begin.params, communicator=processes) as problem:
         if begin.content is not None:
             resume.restore(problem, begin.content)
         folder = problem.params["output_folder"]
         folder = Path(folder) if folder else None
         live, progress = None, Progress(int(problem.params["print_flag"]))
-        chain: list[Callback] = [progress]
+        chain: list[Callback] = on_main([progress], processes)
         if folder is not None:
-            make_folder(folder)
+            processes.on_main(lambda: make_folder(folder))
             live = LiveEdit(folder)
             if problem.params["save_loss_log"]:
-                chain.append(LossLogger(folder / "loss.csv"))
+                chain += on_main([LossLogger(folder / "loss.csv")], processes)
             # The state is written last: whatever belongs to its epochs is there by then.
-            chain += [Saver(folder, begin.in_place), live]
+            chain += [Saver(folder, begin.in_place), *on_main([live], processes)]
         if problem.params["data_simulation_flag"]:
-            chain.append(Simulator())
-        chain += callbacks
+            chain += on_main([Simulator()], processes)
+        chain += on_main(callbacks, processes)
         return _drive(problem, folder, chain, live, progress)
 
 
@@ -164,7 +176,9 @@ def _drive(
         for callback in chain:
             at_the_end.callback(finish, callback)
             callback.start(problem)
-        for state in iterate(problem, live, progress.trial):
+        changes = live_changes(live, problem.communicator)
+        watch = progress.trial if problem.communicator.is_main else None
+        for state in iterate(problem, changes, watch):
             last = state
             records.append(state.record)
             for callback in chain:

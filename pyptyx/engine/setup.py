@@ -5,15 +5,22 @@ This is where the dictionary ends.  Everything below receives numbers and arrays
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pyptyx.backend import make_backends
+from pyptyx.data import PatternFeed
 from pyptyx.data.base import PatternSource
 from pyptyx.engine import batching, start
-from pyptyx.engine.feeding import has_data, make_feed, open_plates, plate_reader
+from pyptyx.engine.choices import Shapes, workload
+from pyptyx.engine.cost import DataCost, summary
+from pyptyx.engine.distribution import agree, devices_of_rank
+from pyptyx.engine.feeding import Share, has_data, make_feed, open_plates, plate_reader
 from pyptyx.engine.masks import mask_problems, model_masks
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
@@ -21,7 +28,14 @@ from pyptyx.engine.regularisers import probe_mask_problems
 from pyptyx.engine.start_probe import mean_pattern
 from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.errors import Gathering, Problem, ShapeError
-from pyptyx.executors import Executor, SerialExecutor, ThreadExecutor
+from pyptyx.executors import (
+    Communicator,
+    Executor,
+    MpiCommunicator,
+    MpiExecutor,
+    SerialExecutor,
+    ThreadExecutor,
+)
 from pyptyx.params import resolve
 from pyptyx.params.checks import MARKERS, PER_MEASUREMENT, rows_agree
 from pyptyx.params.schedule import schedule_name
@@ -31,13 +45,18 @@ from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.tilt import TiltPlan
 from pyptyx.terms.data_term import DataTerm, ScanTable
 
+logger = logging.getLogger(__name__)
+
 Tree = dict[str, Any]
 EVALUATION_NEEDS = ("data", "acc_voltage")
 SIMULATION_NEEDS = ("acc_voltage",)
 
 
 def build(
-    params: Mapping[str, Any], *, need: tuple[str, ...] = (*EVALUATION_NEEDS, "output_folder")
+    params: Mapping[str, Any],
+    *,
+    need: tuple[str, ...] = (*EVALUATION_NEEDS, "output_folder"),
+    communicator: Communicator | None = None,
 ) -> Reconstruction:
     """Set up a reconstruction.
 
@@ -48,6 +67,8 @@ def build(
     need : tuple of str
         What must be given (see `pyptyx.params.resolve`); without ``"data"`` the problem can only
         simulate.
+    communicator : Communicator, optional
+        The processes that share the problem; each of them builds it.
 
     Returns
     -------
@@ -59,7 +80,20 @@ def build(
     ParamError, ShapeError, DataError
         If anything does not fit.
     """
-    resolved = resolve(params, need=need)
+    communicator = communicator or Communicator()
+    resolved = communicator.together(lambda: resolve(params, need=need))
+    executor = make_executor(resolved, communicator)
+    try:
+        problem = communicator.together(lambda: _built(resolved, executor))
+        agree(problem)
+        return problem
+    except BaseException:
+        executor.close()
+        raise
+
+
+def _built(resolved: dict[str, Any], executor: Executor) -> Reconstruction:
+    """The problem on the workers of this process; files are closed if it cannot be built."""
     source = open_patterns(resolved) if has_data(resolved) else None
     resources: list[Any] = [source] if source is not None else []
     try:
@@ -71,8 +105,6 @@ def build(
         scan, plates = _scan_table(resolved, grid, positions, n)
         resources.extend(plates)
         spec = _spec(resolved, x, grid, scan)
-        executor = make_executor(resolved)
-        resources.insert(0, executor)
         return _assemble(resolved, x, spec, scan, executor, source, n, resources)
     except BaseException:
         for resource in resources:
@@ -80,15 +112,25 @@ def build(
         raise
 
 
-def make_executor(resolved: Mapping[str, Any]) -> Executor:
-    """The executor that `executor`, `devices` and `backend` ask for."""
+def make_executor(
+    resolved: Mapping[str, Any], communicator: Communicator | None = None
+) -> Executor:
+    """The executor that `executor`, `devices` and `backend` ask for, on these processes."""
+    communicator = communicator or Communicator()
     devices = resolved["devices"]
     if isinstance(devices, np.ndarray):
         devices = [int(d) for d in devices]
     if resolved["executor"] == "serial":
         devices = 1 if devices == "auto" else devices
-    backends = make_backends(devices, prefer=resolved["backend"])
-    return SerialExecutor(backends[0]) if len(backends) == 1 else ThreadExecutor(backends)
+    devices = devices_of_rank(devices, resolved["backend"], communicator)
+    fast = resolved["cpu_kernels"] == "auto" and not resolved["deterministic"]
+    backends = communicator.together(
+        lambda: make_backends(devices, prefer=resolved["backend"], fast=fast)
+    )
+    local = SerialExecutor(backends[0]) if len(backends) == 1 else ThreadExecutor(backends)
+    if isinstance(communicator, MpiCommunicator):
+        return MpiExecutor(local, communicator)
+    return local
 
 
 def _assemble(
@@ -105,24 +147,39 @@ def _assemble(
     on_device = {"object", "probe", "background"}
     with main.context():
         placed = {k: main.asarray(v) if k in on_device else v for k, v in x.items()}
-    size = _batch_size(resolved, x, spec, executor, n)
+    work = workload(resolved, _shapes(x, spec, n), executor)
+    size, spec = work.batch, replace(spec, wave_storage=work.sizes.wave_storage)
+    place = batching.curve(scan.corners)
+    communicator, own = executor.communicator, None
+    if communicator.size > 1:
+        own = batching.spread(np.arange(n), place, communicator.size)[communicator.rank]
+    feed = make_feed(resolved, source, spec, Share(own, communicator.local_size))
+    if source is not None and isinstance(feed, PatternFeed):
+        stored = math.prod(source.shape[1:]) * source.dtype.itemsize
+        pixels, real = math.prod(spec.data_shape), np.empty(0, spec.dtype).real.dtype
+        data = DataCost.of(not feed.streamed, feed.packing, stored, pixels, real)
+        logger.info("%s", summary(work, data))
     term = DataTerm(
         spec,
         scan,
-        make_feed(resolved, source, spec.data_shape, x["object"].real.dtype),
+        feed,
         loss=resolved["algorithm"],
         weight=1.0,
         executor=executor,
-        batches=batching.split(np.arange(n), size, len(executor.backends)),
+        batches=batching.distribute(np.arange(n), place, size, executor.workers),
         floor=_poisson_floor(resolved, source, spec.grid),
     )
+    if resolved["deterministic"]:
+        term = term.exactly()
     return Reconstruction(
-        resolved, placed, spec, scan, executor, source, size, n, term, _resources=resources[1:]
+        resolved, placed, spec, scan, executor, source, size, n, term, place, resources
     )
 
 
 def _poisson_floor(resolved: Mapping[str, Any], source: PatternSource | None, grid: Grid) -> float:
-    """``ml_floor`` in counts per data pixel."""
+    """``ml_floor`` or ``ml_shift`` in counts per data pixel."""
+    if resolved["algorithm"] == "ml_shifted":
+        return float(resolved["ml_shift"])
     if resolved["algorithm"] != "ml" or source is None or not resolved["ml_floor"]:
         return 0.0
     return float(resolved["ml_floor"] * mean_pattern(resolved, source, grid).mean())
@@ -247,20 +304,13 @@ def slice_gaps_A(resolved: Mapping[str, Any], slices: int) -> tuple[float, ...]:
     return tuple(float(d) for d in gaps)
 
 
-def _batch_size(
-    resolved: Mapping[str, Any], x: Tree, spec: ModelSpec, executor: Executor, n: int
-) -> int:
-    asked = resolved["compute_batch"]
-    if asked != "auto":
-        return min(int(asked), n)
-    backend = executor.backends[0]
-    sizes = batching.Sizes(
-        spec.grid.shape,
-        x["probe"].shape[1] * x["object"].shape[0],
-        x["object"].shape[1],
-        x["object"].shape[0],
-        np.dtype(spec.dtype).itemsize,
+def _shapes(x: Tree, spec: ModelSpec, n: int) -> Shapes:
+    return Shapes(
+        window=spec.grid.shape,
+        object=x["object"].shape,
+        probe=x["probe"].shape,
+        others={k: v.nbytes for k, v in x.items() if k not in ("object", "probe")},
+        itemsize=np.dtype(spec.dtype).itemsize,
+        shift=spec.shift,
+        measurements=n,
     )
-    on_gpu = backend.name != "cpu"
-    free = backend.free_bytes() if on_gpu else backend.free_bytes() // len(executor.backends)
-    return batching.choose(sizes, free, on_gpu, limit=n)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.backend import free_memory_bytes
 from pyptyx.constants import wavelength_A
-from pyptyx.data.prepare import free_memory_bytes
 from pyptyx.engine.masks import data_edge
 from pyptyx.engine.start_probe import initial_probe
 from pyptyx.errors import ParamError, Problem, ShapeError
@@ -134,6 +134,22 @@ def initial_object(params: Params, positions_px: np.ndarray, window: tuple[int, 
     inside = _extend(inside, ((before, 0), (before, 0)), inside.mean())
     missing = np.maximum(needed + extra - inside.shape[-2:], 0)
     return _extend(inside, ((0, missing[0]), (0, missing[1])), np.abs(inside).max())
+
+
+def object_shape(
+    params: Params, positions_px: np.ndarray, window: tuple[int, int]
+) -> tuple[int, ...]:
+    """Shape ``(Mo, Nz, Y, X)`` of what `initial_object` returns, without making it."""
+    obj = params["obj"]
+    y, x, slices, modes = (1, 1, int(params["num_slices"]), 1) if obj is None else obj.shape
+    placeholder = (y, x) == (1, 1)
+    extra = 0 if params["skip_preprocessing"] else int(params["extra_space_on_side_px"])
+    needed = np.rint(_measured(params, positions_px)).max(axis=0).astype(int) + window
+    if not placeholder and params["skip_preprocessing"]:
+        return modes, slices, y, x
+    before = 0 if placeholder else extra
+    size = np.maximum(needed + extra, np.array([y, x]) + before)
+    return modes, slices, int(size[0]), int(size[1])
 
 
 def _check_memory(needed: np.ndarray, obj: np.ndarray) -> None:

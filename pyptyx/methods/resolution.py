@@ -60,7 +60,7 @@ class Resolution:
     Attributes
     ----------
     period_A : float
-        Period in Å; infinite if the correlation is below from the first ring on.
+        Period in Å; infinite if the correlation is below everywhere.
     limited : bool
         The correlation never falls below: the period is that of the last ring, and the true one
         may be shorter.
@@ -80,7 +80,11 @@ def rim_taper(mask: np.ndarray) -> np.ndarray:
 
 
 def correlate(
-    first: np.ndarray, second: np.ndarray, steps_A: tuple[float, ...], weight: np.ndarray
+    first: np.ndarray,
+    second: np.ndarray,
+    steps_A: tuple[float, ...],
+    weight: np.ndarray,
+    largest_per_A: float = np.inf,
 ) -> Correlation:
     """Fourier ring correlation of images, or Fourier shell correlation of stacks of them.
 
@@ -95,6 +99,9 @@ def correlate(
         Distance of neighbours in Å along every axis.
     weight : ndarray (Y, X)
         Window that fades to zero at its rim, from `rim_taper`.
+    largest_per_A : float
+        Rings beyond this frequency are left out: outside a band limit there is nothing but what
+        both images have from taking the phase.
 
     Returns
     -------
@@ -117,7 +124,7 @@ def correlate(
     shift = nearby_shift(flat[0], flat[1], f_y, f_x, reach_px=_REACH_PX, upsample=20)
     spectra[1] *= shift_ramp(f_y[:, None], f_x[None, :], shift)
     ring, width = _rings(first.shape, steps_A)
-    number = _complete_rings(first.shape, steps_A, width)
+    number = _complete_rings(first.shape, steps_A, width, largest_per_A)
     inside = ring < number
     a, b, at = spectra[0][inside], spectra[1][inside], ring[inside]
     shared, own_a, own_b, count = (
@@ -138,19 +145,22 @@ def half_bit(independent: np.ndarray) -> np.ndarray:
 
 
 def resolution(correlation: Correlation, threshold: float | np.ndarray) -> Resolution:
-    """Period at which the correlation first falls below a threshold, interpolated linearly."""
+    """Period at which the correlation falls below a threshold, interpolated linearly.
+
+    Rings before the first one above the threshold are passed over: ptychography hardly sees the
+    lowest frequencies, and the half-bit threshold is high where a ring holds few of them.
+    """
     q = correlation.frequency_per_A
     above = correlation.value - threshold
-    below = np.flatnonzero(above < 0)
-    if not len(q):
+    good = np.flatnonzero(above >= 0)
+    if not len(good):
         return Resolution(float("inf"), False)
+    below = good[0] + np.flatnonzero(above[good[0] :] < 0)
     if not len(below):
         return Resolution(float(1 / q[-1]), True)
-    first = int(below[0])
-    if first == 0:
-        return Resolution(float("inf"), False)
-    part = above[first - 1] / (above[first - 1] - above[first])
-    return Resolution(float(1 / (q[first - 1] + part * (q[first] - q[first - 1]))), False)
+    after = int(below[0])
+    part = above[after - 1] / (above[after - 1] - above[after])
+    return Resolution(float(1 / (q[after - 1] + part * (q[after] - q[after - 1]))), False)
 
 
 def _faded(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -168,7 +178,9 @@ def _rings(shape: tuple[int, ...], steps_A: tuple[float, ...]) -> tuple[np.ndarr
     return (np.sqrt(square) / width).astype(int), width
 
 
-def _complete_rings(shape: tuple[int, ...], steps_A: tuple[float, ...], width: float) -> int:
-    """Rings that the transform holds completely in the plane of the images."""
+def _complete_rings(
+    shape: tuple[int, ...], steps_A: tuple[float, ...], width: float, largest_per_A: float
+) -> int:
+    """Rings that the images hold completely, with their middle below a frequency."""
     nyquist = min((n // 2) / (n * d) for n, d in zip(shape[-2:], steps_A[-2:], strict=True))
-    return max(1, int(nyquist / width))
+    return max(1, int(min(nyquist / width, largest_per_A / width + 0.5)))

@@ -69,6 +69,8 @@ class EpochRecord:
     free_GiB, total_GiB : float
         Device memory, 0 on a CPU.
     warnings : str
+    sweeps : int
+        Sweeps of mini-batches before the epoch; `loss` is the one after them.
     """
 
     epoch: int
@@ -85,6 +87,7 @@ class EpochRecord:
     free_GiB: float = 0.0
     total_GiB: float = 0.0
     warnings: str = ""
+    sweeps: int = 0
 
     def row(self, detailed: bool) -> list[object]:
         """The values in the order of `columns`."""
@@ -152,3 +155,31 @@ def read_loss_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a ``loss.csv`` as dictionaries by column name."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def read_records(path: Path) -> list[EpochRecord]:
+    """The epochs of a ``loss.csv``, be it one of PyPty; NaN where a column is missing or empty."""
+
+    def number(row: dict[str, str], name: str) -> float:
+        try:
+            return float(row.get(name) or "nan")
+        except ValueError:
+            return float("nan")
+
+    return [
+        EpochRecord(
+            epoch=int(float(row["epoch"])),
+            time_s=number(row, "time / s"),
+            loss=number(row, "loss"),
+            sse=number(row, "sse"),
+            initial_step=number(row, "initial step"),
+            step=number(row, "matching step"),
+            evaluations=int(float(row.get("N linesearch iterations") or 0)),
+            slope=number(row, "dir. derivative"),
+            new_slope=number(row, "new dir. derivative"),
+            loss_after=number(row, "loss after update"),
+            warnings=row.get("Warnings") or "",
+        )
+        for row in read_loss_csv(path)
+        if row.get("epoch")
+    ]

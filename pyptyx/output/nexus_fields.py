@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,11 @@ import numpy as np
 _COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 _TEXT_DTYPE, _TEXT_SHAPE = "numpy_dtype", "numpy_shape"
 """Attributes of an array of text, which is kept as bytes."""
+
+
+def legal_name(name: str) -> str:
+    """A NeXus name: lower-case letters, digits and underscores."""
+    return re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
 
 
 def group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:

@@ -68,7 +68,7 @@ def plot_phase(
     inside = None if mask is None else np.asarray(mask, bool)[field]
     phases = (np.angle(slices[..., z]) for z in range(slices.shape[-1]))
     image = sum(remove_ramp(p, inside) if flatten else p for p in phases)
-    return _picture(np.asarray(image), pixel_size_A, "phase / rad", inside)
+    return plot_map(np.asarray(image), pixel_size_A, "phase / rad", inside)
 
 
 def plot_amplitude(
@@ -95,7 +95,7 @@ def plot_amplitude(
     """
     slices = _slices(obj, slice_index, object_mode)[field]
     inside = None if mask is None else np.asarray(mask, bool)[field]
-    return _picture(np.abs(slices).prod(axis=-1), pixel_size_A, "amplitude", inside)
+    return plot_map(np.abs(slices).prod(axis=-1), pixel_size_A, "amplitude", inside)
 
 
 def plot_probe(probe: np.ndarray, pixel_size_A: PixelSize, *, scenario: int = 0) -> Figure:
@@ -170,6 +170,42 @@ def plot_loss(records: Iterable[Mapping[str, Any] | Any]) -> Figure:
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")
     ax.grid(visible=True, which="both", alpha=0.25)
+    return figure
+
+
+def plot_map(
+    image: np.ndarray, pixel_size_A: PixelSize, label: str, mask: np.ndarray | None = None
+) -> Figure:
+    """One real image with a colour bar and a scale bar; 0.5 % at each end are clipped.
+
+    Parameters
+    ----------
+    image : ndarray, (Y, X), float
+    pixel_size_A : float or (float, float)
+        Pixel size in Å, or its two values ``(y, x)``.
+    label : str
+        Of the colour bar, with the unit.
+    mask : ndarray, (Y, X), bool, optional
+        What to show; the rest stays empty and has no part in the grey scale.
+
+    Returns
+    -------
+    Figure
+    """
+    py, px = _both(pixel_size_A)
+    rows, columns = image.shape
+    width = 5.0
+    height = float(np.clip(width * rows * py / (columns * px), 1.5, 10.0))
+    figure = Figure(figsize=(width + 1.0, height), layout="constrained")
+    ax = figure.subplots()
+    visible = np.ma.masked_array(image, mask=False if mask is None else ~mask)
+    low, high = np.percentile(visible.compressed(), [0.5, 99.5])
+    shown = ax.imshow(visible, cmap="gray", vmin=low, vmax=high, aspect=py / px)
+    ax.set_facecolor("lightgrey")
+    figure.colorbar(shown, ax=ax, label=label)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    _scale_bar(ax, image.shape, px)
     return figure
 
 
@@ -311,27 +347,6 @@ def _both(pixel_size_A: PixelSize) -> tuple[float, float]:
 
 def _entry(record: Any, name: str) -> Any:
     return record[name] if isinstance(record, Mapping) else getattr(record, name)
-
-
-def _picture(
-    image: np.ndarray, pixel_size_A: PixelSize, label: str, inside: np.ndarray | None
-) -> Figure:
-    """One image with a colour bar and a scale bar; outliers of 0.5 % at each end are clipped."""
-    py, px = _both(pixel_size_A)
-    rows, columns = image.shape
-    width = 5.0
-    height = float(np.clip(width * rows * py / (columns * px), 1.5, 10.0))
-    figure = Figure(figsize=(width + 1.0, height), layout="constrained")
-    ax = figure.subplots()
-    visible = np.ma.masked_array(image, mask=False if inside is None else ~inside)
-    low, high = np.percentile(visible.compressed(), [0.5, 99.5])
-    shown = ax.imshow(visible, cmap="gray", vmin=low, vmax=high, aspect=py / px)
-    ax.set_facecolor("lightgrey")
-    figure.colorbar(shown, ax=ax, label=label)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    _scale_bar(ax, image.shape, px)
-    return figure
 
 
 def _scale_bar(

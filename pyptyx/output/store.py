@@ -76,6 +76,20 @@ def load(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def stop_reason(folder: Path) -> str:
+    """Why the run of a folder ended by itself; empty while it goes on or if nothing is readable.
+
+    Arrays are not read, so it costs little.
+    """
+    try:
+        with np.load(folder / CURRENT, allow_pickle=False) as archive:
+            header = json.loads(archive[_HEADER].tobytes())
+        return str(header["content"].get("stop_reason", ""))
+    except Exception as error:  # damaged archives raise nearly anything
+        logger.debug("%s is not readable: %s", folder / CURRENT, error)
+        return ""
+
+
 def discard(folder: Path) -> None:
     """Remove the states of a folder, which are those of another run."""
     for name in (CURRENT, PREVIOUS):

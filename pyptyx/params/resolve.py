@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ NEED = tuple(name for name, _ in REQUIREMENTS)
 """Everything a run needs: ``("data", "output_folder", "acc_voltage")``."""
 
 _SIMILAR = 0.8
+
+_NUMBER_WITH_UNIT = re.compile(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*[^\W\d].*", re.IGNORECASE)
 
 _EPOCHS_CHECKED = 100_000
 """A schedule is tried this many epochs ahead; more would take seconds."""
@@ -210,20 +213,30 @@ def _converted(
             problems.extend(error.problems)
             wrong.add(key)
         except Mismatch as mismatch:
-            remedy = _remedy(row, value)
-            problems.append(Problem(key, mismatch.expected, mismatch.got, remedy))
+            problems.append(Problem(key, mismatch.expected, mismatch.got, remedy(row, value)))
             wrong.add(key)
     return converted, wrong - converted.keys()
 
 
-def _remedy(row: Row, value: Any) -> str:
+def remedy(row: Row, value: Any) -> str:
+    """What to do about a value that a key does not take.
+
+    Parameters
+    ----------
+    row : Row
+        The key.
+    value : object
+        What was given.
+    """
     if isinstance(value, str):
         words = [choice for choice in row.choices if isinstance(choice, str)]
         close = difflib.get_close_matches(value, words, n=1)
         if close:
             return f"Did you mean {close[0]!r}?"
-    unit = "" if row.unit == "-" else f" in {row.unit}"
-    return f"Meaning{unit}: {row.doc}"
+        if row.unit != "-" and _NUMBER_WITH_UNIT.fullmatch(value):
+            return f"Write the number alone, in {row.unit}"
+    unit = "" if row.unit == "-" else f" Unit: {row.unit}"
+    return f"Meaning: {row.doc}{unit}"
 
 
 def _unknown(key: str, schema: Schema, problems: list[Problem]) -> set[str]:

@@ -28,14 +28,14 @@ from pyptyx.params.row import Row, table
 
 COMPRESSED_ALGORITHMS = ("lsq_compressed", "gauss_compressed", "poisson_compressed")
 """Data terms on virtual-detector signals; they need `masks`."""
-ALGORITHMS = ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", *COMPRESSED_ALGORITHMS)
+ALGORITHMS = ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "ml_shifted", *COMPRESSED_ALGORITHMS)
 
 DATA = table(
     "Dataset", "both",
     Row("data_path", "", PATH,
-        "Pattern file, read lazily: HDF5 or .npy; ignored when `dataset` is given."),
+        "Pattern file of any known format, read lazily; ignored when `dataset` is given."),
     Row("h5_key", None, TEXT,
-        "Dataset inside an HDF5 file; None takes `data`, or the only 3-D or 4-D dataset there is."),
+        "Dataset inside a file of several; None takes `data`, or the only 3-D or 4-D one there is."),
     Row("dataset", None, LAZY_STACK,
         "Measured intensities in memory, zero frequency at the centre; wins over `data_path`.",
         "counts", bounds=None),
@@ -187,10 +187,19 @@ OPTIMISER = table(
     Row("ml_floor", 0.01, FLOAT,
         'Fraction of the mean count below which the term of `"ml"` continues along its tangent.',
         bounds=Bounds.parse("[0, 1)")),
+    Row("ml_shift", 0.2, FLOAT,
+        'Counts that `"ml_shifted"` adds to data and model; fewer are closer to `"ml"`.', "counts",
+        POSITIVE),
     Row("optimizer", "lbfgs", TEXT,
         "Preconditioned L-BFGS with a bracketing line search, or the stepping of PyPty.",
         choices=("lbfgs", "pypty")),
     Row("preconditioner", True, BOOL, "Scale each variable by an estimate of its curvature."),
+    Row("warm_start_epochs", "auto", either(TEXT, INT),
+        'Sweeps of mini-batches before epoch 0, not with `optimizer="pypty"`; auto makes 3 if the '
+        "object starts flat.", "epochs", NON_NEGATIVE, choices=("auto",)),
+    Row("warm_start_batch", "auto", either(TEXT, INT),
+        "Measurements per mini-batch; auto takes a 48th of them, a 12th if counts are few.",
+        bounds=ONE_OR_MORE, choices=("auto",)),
     Row("epoch_max", 200, INT, "Epoch at which the run ends.", "epochs", NON_NEGATIVE),
     Row("convergence_tol", 0.0, FLOAT,
         "End when the relative decrease of the loss per epoch stays below this; 0 never does.",
@@ -252,15 +261,26 @@ MEMORY = table(
     Row("devices", "auto", either(TEXT, INT, array(("devices",), dtype="integer")),
         "Workers: all devices, how many, or a list of device numbers.", choices=("auto",),
         bounds=NON_NEGATIVE),
-    Row("executor", "threads", TEXT, "How batches are distributed.", choices=("threads", "serial")),
+    Row("executor", "auto", TEXT,
+        "Who computes: threads of one process, or many processes; auto takes MPI under a launcher.",
+        choices=("auto", "threads", "mpi", "serial")),
+    Row("deterministic", False, BOOL,
+        "The same bits for any number of devices or processes; slower, most of all on GPUs."),
+    Row("cpu_kernels", "auto", TEXT,
+        "On a CPU: numba and FFTW where they are installed, or NumPy and SciPy only.",
+        choices=("auto", "numpy")),
     Row("default_dtype", "single", TEXT, "Precision of the computation; half means single.",
         choices=("single", "double", "half")),
     Row("load_one_by_one", True, BOOL,
-        "Keep the data on the host and stream batches to the device."),
+        "Keep the data on the host and stream batches to the device; otherwise the device keeps "
+        "what it has been sent."),
     Row("smart_memory", True, BOOL, "Prefer little memory to speed.", schedulable=True),
     Row("remove_fft_cache", False, BOOL, "Free the FFT plans after every epoch."),
     Row("compute_batch", "auto", either(TEXT, INT), "Measurements computed at once on a device.",
         choices=("auto",), bounds=ONE_OR_MORE),
+    Row("wave_storage", "auto", TEXT, "How the waves between slices are remembered for the gradient: "
+        "all, some while the others are computed again, or all in half precision.",
+        choices=("auto", "store", "recompute", "half")),
     Row("memory_saturation", 0.7, FLOAT, "Fraction of the free device memory a run may fill.",
         bounds=Bounds.parse("(0, 1]")),
     Row("force_pad", False, BOOL, "Accepted without effect."),

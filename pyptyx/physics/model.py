@@ -153,9 +153,7 @@ class ForwardModel:
             )
         self._mask = backend.asarray(grid.mask.astype(real))
         self._probe = ProbeStage(grid, spec.illumination, basis, backend, dtype)
-        self._multislice = Multislice(
-            grid, spec.distances_A, backend, dtype, spec.wave_storage
-        )
+        self._multislice = Multislice(grid, spec.distances_A, backend, dtype, spec.wave_storage)
         self._ramp = ramp_factor(grid, backend, dtype)
         self._detector = _detector(spec, backend)
         self._virtual = None

@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import numpy as np
 import pytest
 
 from tests.gpu.guard import GuardArray, GuardBackend
+
+_ONE_AT_A_TIME = threading.Lock()
+"""The emulated device keeps the state of its blocks in static memory."""
 
 SHIM = Path(__file__).with_name("emulator.h")
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -46,7 +50,8 @@ def launch(library, name, grid, threads, argument, number):
     """Run one kernel with the address of an array and an integer."""
     kernel = ctypes.cast(getattr(library, name), ctypes.c_void_p)
     address = ctypes.c_void_p(argument.ctypes.data)
-    failed = library.emulate(kernel, (ctypes.c_uint * 3)(*grid), threads, address, int(number))
+    with _ONE_AT_A_TIME:
+        failed = library.emulate(kernel, (ctypes.c_uint * 3)(*grid), threads, address, int(number))
     assert not failed, "threads of a block missed a barrier"
 
 

@@ -115,7 +115,7 @@ def test_same_bits_after_the_object_has_grown(tmp_path, monkeypatch):
 
 
 def test_same_bits_on_a_device(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer: [GuardBackend()])
+    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, fast: [GuardBackend()])
     params = parameters(phase_only_obj=True, static_background=50.0, update_static_background=True)
     whole = pyptyx.run(params | {"output_folder": str(tmp_path / "whole")})
     interrupted(params, tmp_path / "cut", 4)
@@ -138,7 +138,7 @@ def test_the_command_line_continues(tmp_path, capsys):
     assert cli.main(["resume", str(tmp_path / "cut"), "--set", "save_loss_log=2"]) == 0
     assert "epochs    10" in capsys.readouterr().out
     assert np.array_equal(np.load(tmp_path / "cut" / "co.npy"), whole.object)
-    assert cli.main(["resume", str(tmp_path / "nowhere")]) == 2
+    assert cli.main(["resume", str(tmp_path / "nowhere")]) == 1
 
 
 def test_a_finished_run_gives_its_result_again(tmp_path):

@@ -13,8 +13,8 @@ from pyptyx.physics.kernels.reference import Loss
 GRIDS = [Grid((12, 18), (0.31, 0.24), 0.025), Grid((15, 11), (0.22, 0.35), 0.037)]
 CORNERS = np.array([[0, 0], [5, 3], [2, 6], [2, 6], [1, 2]])
 BATCH = len(CORNERS)
-LOSSES = [Loss(n) for n in ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "gauss_compressed")]
-LOSSES.append(Loss("ml", 0.3))
+LOSSES = [Loss(n) for n in ("lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "ml_shifted", "lsq_compressed")]
+LOSSES += [Loss("ml", 0.3), Loss("ml_shifted", 0.4)]
 TOLERANCE = {np.complex64: 3e-6, np.complex128: 1e-13}
 
 

@@ -585,6 +585,19 @@ def test_a_common_row_gathers_all_measurements(fitted):
     np.testing.assert_allclose(got["tilts"][0], COUNT * each["tilts"][0])
 
 
+def test_curvatures_of_some_variables_with_another_floor(fitted):
+    _term, x, every, spec = fitted
+    scan = ScanTable(np.rint(x["positions"]).astype(int), None, np.array([0, 1, 0, 0, 1, 0]))
+    rows, names = np.arange(COUNT), ("object", "current", "no variable")
+    got = preconditioner.curvatures(x, spec, scan, rows, Backend(), names, 0.3)
+    assert got.keys() == {"object", "current"}
+    np.testing.assert_array_equal(got["current"], every["current"])
+    light = every["object"] - every["object"].min()
+    darkest, brightest = got["object"].min(), got["object"].max()
+    assert darkest == pytest.approx(0.3 / 1.3 * brightest, rel=1e-3)
+    np.testing.assert_allclose(got["object"] - darkest, light, rtol=1e-5, atol=1e-5 * light.max())
+
+
 def test_phase_plates_are_not_read(fitted):
     _term, x, curvatures, spec = fitted
 

@@ -27,13 +27,13 @@ from pyptyx.physics.kernels.segment_source import (
     LANES,
     LOSSES,
     PIXELS,
-    TASK_TYPE,
     THREADS,
     blocks,
     in_order,
     per_element,
     per_pixel,
     segments_source,
+    task_record,
 )
 
 Array = Any
@@ -64,9 +64,9 @@ class CudaSegments:
         """See `reference.transmit`."""
         window, dtype = incoming.shape[-2:], incoming.dtype
         incoming, obj = self._read(incoming, dtype), self._read(obj, dtype)
-        _check_windows(corners, window, obj.shape)
+        area = _covered(corners, window, obj.shape)
         out = self._xp.empty((len(corners), incoming.shape[1], len(obj), *window), dtype)
-        fields = _of_wave(out) | _of_incoming(incoming) | _of_object(obj)
+        fields = _of_wave(out) | _of_incoming(incoming) | _of_object(obj) | area
         self._run(dtype, fields, {"corners": corners}, per_pixel("transmit", out.shape, z))
         return out
 
@@ -82,14 +82,12 @@ class CudaSegments:
         """See `reference.transmit_vjp`; the order of summation is that of the device."""
         dtype = g.dtype
         incoming, obj = self._read(incoming, dtype), self._read(obj, dtype)
-        _check_windows(corners, g.shape[-2:], obj.shape)
-        fields = _of_wave(g) | _of_incoming(incoming) | _of_object(obj)
+        area = _covered(corners, g.shape[-2:], obj.shape)
+        fields = _of_wave(g) | _of_incoming(incoming) | _of_object(obj) | area
         launch = per_pixel("transmit_vjp", g.shape, z)
         if g_object is not None:
             fields["target"] = _changed(g_object, dtype)
             if self._ordered:
-                area = _covered(corners, g.shape[-2:])
-                fields |= area
                 launch = in_order("transmit_vjp_in_order", len(obj), area, z)
         self._run(dtype, fields, {"corners": corners}, launch)
 
@@ -118,7 +116,7 @@ class CudaSegments:
             "loss_parts": address(parts),
             "result": address(result),
             "loss": LOSSES[loss.name],
-            "floor": loss.floor,
+            "floor": loss.constant,
             "gain": 2 * weight / modes,
         }
         launches = blocks("compare", batch * tiles), per_element("sum_losses", batch)
@@ -182,10 +180,11 @@ class CudaSegments:
     def gather(self, obj: Array, corners: np.ndarray, window: tuple[int, int]) -> Array:
         """See `reference.gather`."""
         obj = self._read(obj, obj.dtype)
-        _check_windows(corners, window, obj.shape)
+        area, planes = _covered(corners, window, obj.shape), _planes(obj)
         out = self._xp.empty((len(corners), *obj.shape[:-2], *window), obj.dtype)
-        planes = _planes(obj)
-        fields = _of_object(planes) | _of_wave(out.reshape(len(corners), 1, len(planes), *window))
+        fields = (
+            area | _of_object(planes) | _of_wave(out.reshape(len(corners), 1, len(planes), *window))
+        )
         self._run(obj.dtype, fields, {"corners": corners}, per_pixel("gather", out.shape))
         return out
 
@@ -193,8 +192,7 @@ class CudaSegments:
         """See `reference.scatter_add`; shares of the batch are summed side by side."""
         dtype, window = target.dtype, patches.shape[-2:]
         patches = self._read(patches, dtype)
-        _check_windows(corners, window, target.shape)
-        area, planes = _covered(corners, window), _planes(target)
+        area, planes = _covered(corners, window, target.shape), _planes(target)
         fields = {
             **_of_object(planes),
             **area,
@@ -243,10 +241,8 @@ class CudaSegments:
         """Send one record with its tables and enqueue the kernels that read it."""
         flat = [np.asarray(table, np.int32).reshape(-1) for table in tables.values()]
         starts = accumulate((table.size for table in flat), initial=0)
-        record = np.zeros(1, TASK_TYPE)
-        for name, value in (fields | dict(zip(tables, starts, strict=False))).items():
-            record[name] = value
-        task = self._backend.asarray(np.concatenate([record.view(np.int32), *flat]))
+        record = task_record(**fields, **dict(zip(tables, starts, strict=False)))
+        task = self._backend.asarray(np.concatenate([record, *flat]))
         for launch in launches:
             function = self._function(np.dtype(dtype), launch.kernel)
             function(launch.grid, (launch.threads, 1, 1), (task, np.int32(launch.number)))
@@ -306,17 +302,29 @@ def _changed(a: Array, dtype: np.dtype[Any]) -> int:
     return address(a)
 
 
-def _check_windows(corners: np.ndarray, window: tuple[int, int], shape: tuple[int, ...]) -> None:
-    """Windows beyond the object would be read and written in foreign memory."""
-    last = np.subtract(shape[-2:], window)
-    if (corners < 0).any() or (corners > last).any():
+def _covered(
+    corners: np.ndarray, window: tuple[int, int], shape: tuple[int, ...]
+) -> dict[str, int]:
+    """The smallest area of an object (..., Y, X) around all windows.
+
+    Windows beyond the object are refused: they would be read and written in foreign memory.
+    """
+    (top, left), (down, across) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    bottom, right = down + window[0], across + window[1]
+    if min(top, left) < 0 or bottom > shape[-2] or right > shape[-1]:
         raise ShapeError(
             Problem(
                 "corners",
-                f"windows of {window} inside the object of {tuple(shape[-2:])}",
-                f"corners from {corners.min(axis=0).tolist()} to {corners.max(axis=0).tolist()}",
+                f"windows of {tuple(window)} inside the object of {tuple(shape[-2:])}",
+                f"corners from {(top, left)} to {(down, across)}",
             )
         )
+    return {
+        "area_top": top,
+        "area_left": left,
+        "area_rows": bottom - top,
+        "area_columns": right - left,
+    }
 
 
 def _check_rows(rows: np.ndarray, count: int) -> None:
@@ -324,15 +332,3 @@ def _check_rows(rows: np.ndarray, count: int) -> None:
         raise ShapeError(
             Problem("scenarios", f"rows 0 to {count - 1}", f"{rows.min()} to {rows.max()}")
         )
-
-
-def _covered(corners: np.ndarray, window: tuple[int, int]) -> dict[str, int]:
-    """The smallest area around all windows."""
-    top, left = corners.min(axis=0).tolist()
-    bottom, right = (corners.max(axis=0) + window).tolist()
-    return {
-        "area_top": top,
-        "area_left": left,
-        "area_rows": bottom - top,
-        "area_columns": right - left,
-    }

@@ -19,7 +19,7 @@ Array = Any
 _FAST = {"contract", "arcp", "nsz", "reassoc"}
 _compile = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 
-_CODES = {"lsq_sqrt": 0, "ml": 1, "lsq": 2, "lsq_sqrt_2": 3}
+_CODES = {"lsq_sqrt": 0, "ml": 1, "lsq": 2, "lsq_sqrt_2": 3, "ml_shifted": 4}
 """The losses that `compare` knows; others go through the reference."""
 
 add_rows, gather, scatter_add = reference.add_rows, reference.gather, reference.scatter_add
@@ -104,7 +104,7 @@ def compare(
         data,
         mask,
         band.extent,
-        (_CODES[loss.name], real(loss.floor), real(1 / n_modes), real(2 * weight / n_modes)),
+        (_CODES[loss.name], real(loss.constant), real(1 / n_modes), real(2 * weight / n_modes)),
         value,
         sse,
     )
@@ -195,6 +195,11 @@ def _row_loss(intensity, data, code, floor, derivative):
             residual = intensity[x] - intensity.dtype.type(data[x])
             total += residual * residual
             derivative[x] = residual + residual
+    elif code == 4:
+        for x in range(n):
+            i, d = intensity[x], intensity.dtype.type(data[x])
+            total += i - (d + floor) * np.log1p(i / floor)
+            derivative[x] = (i - d) / (i + floor)
     else:
         for x in range(n):
             i, d = intensity[x], intensity.dtype.type(data[x])

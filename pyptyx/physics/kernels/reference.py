@@ -266,7 +266,11 @@ def poisson_compressed(signal: Array, data: Array) -> tuple[Array, Array]:
     return value, derivative
 
 
-def ml_shifted(intensity: Array, data: Array, shift: float = 0.2) -> tuple[Array, Array]:
+SHIFT = 0.2
+"""Counts that `ml_shifted` adds unless it is told how many."""
+
+
+def ml_shifted(intensity: Array, data: Array, shift: float = SHIFT) -> tuple[Array, Array]:
     """Poisson with `shift` counts more on both sides: ``Σ I - (D + s) ln(1 + I/s)``.
 
     The derivative ``(I - D)/(I + s)`` vanishes in the mean at the true intensity whatever the dose,
@@ -308,10 +312,15 @@ class Loss:
     name: str
     floor: float = 0.0
 
+    @property
+    def constant(self) -> float:
+        """`floor`, or what stands in for it where there has to be one."""
+        return self.floor or (SHIFT if self.name == "ml_shifted" else 0.0)
+
     def __call__(self, intensity: Array, data: Array) -> tuple[Array, Array]:
         """Values (B,) and derivatives (B, ny, nx) of intensities and data (B, ny, nx)."""
         if self.name == "ml":
-            return ml(intensity, data, self.floor)
+            return ml(intensity, data, self.constant)
         if self.name == "ml_shifted":
-            return ml_shifted(intensity, data, self.floor)
+            return ml_shifted(intensity, data, self.constant)
         return LOSSES[self.name](intensity, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -68,10 +69,15 @@ TASK_FIELDS = (
 )
 """Fields of `Task` and their C++ types, all of eight bytes; an address of zero is none."""
 
-_NUMPY_TYPES = {"long long": np.int64, "double": np.float64}
+_FORMATS = {"long long": "q", "double": "d"}
 
-TASK_TYPE = np.dtype([(name, _NUMPY_TYPES.get(kind, np.uint64)) for name, kind in TASK_FIELDS])
-"""The record as NumPy sees it."""
+TASK = struct.Struct("".join(_FORMATS.get(kind, "Q") for _, kind in TASK_FIELDS))
+"""The layout of the record."""
+
+
+def task_record(**values: Any) -> np.ndarray:
+    """A record `Task` as int32; fields that are not given are zero."""
+    return np.frombuffer(TASK.pack(*(values.get(name, 0) for name, _ in TASK_FIELDS)), np.int32)
 
 
 @cache

@@ -1,0 +1,1 @@
+"""The documentation: pages, and in `docs.generate` what makes parts of them."""

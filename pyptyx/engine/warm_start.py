@@ -1,0 +1,198 @@
+"""The warm start: sweeps over the data in mini-batches, before the first epoch.
+
+Far from the solution a step on a few per cent of the measurements brings nearly as much as one on
+all of them.  Each mini-batch takes one scaled gradient step on object and probe,
+
+    u <- u - α_k H0 g,        α_k = 1, 1/2, 1/4 ... in sweep k = 0, 1, 2 ...
+
+with gradient and curvature `H0⁻¹` (see `pyptyx.engine.preconditioner`) of its own measurements, so
+with one measurement it is ePIE, with several its parallel form.  The steps shrink because the noise
+of a mini-batch stays in the object in proportion to them.
+
+The residuals are those of amplitudes whatever the loss of the run is, because most others are
+without bounds where a start predicts nothing.  Only before a Poisson loss of less than a count per
+pixel, where amplitudes would make phases too weak, are they those of ``"ml_shifted"``, which are as
+tame there.  Regularisers wait for the first epoch; band limits, the support of the probe, a fixed
+modulus and the like hold.  Slices, modes, shifts and the near field need nothing of their own.
+
+References
+----------
+A. Maiden, J. Rodenburg, Ultramicroscopy 109 (2009) 1256 (ePIE).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pyptyx import trees
+from pyptyx.engine import batching
+from pyptyx.engine.objective import Objective, active_variables
+from pyptyx.engine.preconditioner import CAREFUL_FLOOR
+from pyptyx.engine.problem import Reconstruction
+from pyptyx.engine.variables import UPDATE_KEYS
+from pyptyx.terms.data_term import DataTerm
+
+logger = logging.getLogger(__name__)
+
+Tree = dict[str, Any]
+
+MOVED = ("object", "probe")
+"""Variables that a mini-batch says enough about."""
+
+MINI_BATCHES = (12, 48)
+"""Mini-batches per sweep of few and of many counts, if the parameters leave it open.
+
+More of them gain more, and leave more noise in the object.
+"""
+
+_FEW_COUNTS = 10.0
+"""Counts per pixel below which noise decides."""
+
+_AUTOMATIC = 3
+"""Sweeps of a run that starts from a flat object."""
+
+_SHRINK = 0.5
+"""Factor on the step from sweep to sweep."""
+
+
+def planned_sweeps(problem: Reconstruction, values: Mapping[str, Any], epoch: int) -> int:
+    """Sweeps to make before an epoch: `warm_start_epochs` before epoch 0, otherwise none.
+
+    ``"auto"`` means three if the object starts flat, and none if something is known of it or the
+    mini-batches would be fewer than four measurements.
+
+    Parameters
+    ----------
+    problem : Reconstruction
+    values : mapping
+        Schedulable parameters of the epoch.
+    epoch : int
+    """
+    params = problem.params
+    asked = params["warm_start_epochs"]
+    if epoch > 0 or not asked or params["optimizer"] == "pypty":
+        return 0
+    if params["algorithm"] == "lsq_compressed":  # its signals may be negative: no amplitudes
+        return 0
+    if not set(MOVED) & set(active_variables(problem, values)):
+        return 0
+    if asked == "auto":
+        obj = problem.x["object"]
+        flat = bool((obj == obj[..., :1, :1]).all())
+        several = len(problem.sequence_at(values)) >= 4 * MINI_BATCHES[0]
+        return _AUTOMATIC if flat and several else 0
+    return int(asked)
+
+
+def warm_start(
+    problem: Reconstruction, values: Mapping[str, Any], epoch: int, sweeps: int
+) -> tuple[Tree, str]:
+    """Variables after some sweeps over the measurements of an epoch.
+
+    Parameters
+    ----------
+    problem : Reconstruction
+        Its variables are left as they are; ``params["seed"]`` chooses the mini-batches.
+    values : mapping
+        Schedulable parameters of the epoch.
+    epoch : int
+    sweeps : int
+
+    Returns
+    -------
+    x : dict
+        The variables; those of the problem, if the sweeps do not lower the loss of a mini-batch.
+    message : str
+        For the log.
+    """
+    frozen = {key: False for name, key in UPDATE_KEYS.items() if name not in MOVED}
+    objective = Objective(problem, {**values, **frozen}, epoch)
+    sequence = problem.sequence_at(values)
+    term = _tame(problem, objective.data)
+    rng = np.random.default_rng(problem.params["seed"])
+    size = problem.params["warm_start_batch"]
+    few = _mean_count(problem) < _FEW_COUNTS
+    count = MINI_BATCHES[not few] if size == "auto" else -(-len(sequence) // int(size))
+    place = batching.curve(problem.scan.corners)
+    x, before, after = problem.x, math.nan, math.nan
+    for sweep in range(sweeps):
+        groups = mini_batches(sequence, place, count, rng)
+        x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK**sweep))
+        before, after = (losses[0] if sweep == 0 else before), float(np.mean(losses))
+        logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, after)
+    text = f"warm start: {sweeps} sweeps of {len(groups)} mini-batches"
+    if not after < before:
+        return problem.x, f"{text} did not lower the loss, start values kept"
+    return x, f"{text}, {term.loss} per measurement {before:.4g} -> {after:.4g}"
+
+
+def mini_batches(
+    sequence: np.ndarray, place: np.ndarray, count: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Random mini-batches, each spread over the whole scan.
+
+    Cells of `count` neighbours on the curve send one measurement to each mini-batch.
+
+    Parameters
+    ----------
+    sequence : ndarray of int
+        Measurements.
+    place : ndarray of int, (N,) or (1,)
+        Where on a curve through the scan a measurement lies, from `batching.curve`.
+    count : int
+        Mini-batches wanted; there are never more than measurements.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    list of ndarray of int
+        Every measurement is in one of them; ascending, sizes differ by at most one.
+    """
+    count = min(count, len(sequence))
+    if len(place) > 1:
+        sequence = sequence[np.argsort(place[sequence], kind="stable")]
+    batch_of = np.concatenate([rng.permutation(count) for _ in range(-(-len(sequence) // count))])[
+        : len(sequence)
+    ]
+    return [np.sort(sequence[batch_of == b]) for b in range(count)]
+
+
+def _tame(problem: Reconstruction, term: DataTerm) -> DataTerm:
+    """The data term with residuals that a mini-batch can follow from any start."""
+    if term.loss in ("ml", "ml_shifted") and _mean_count(problem) < 1:
+        return term.with_loss("ml_shifted", problem.params["ml_shift"])
+    return term.with_loss("lsq_sqrt")
+
+
+def _mean_count(problem: Reconstruction) -> float:
+    """Counts per pixel that the bare probe predicts."""
+    probe, spec = problem.x["probe"], problem.spec
+    power = trees.dot(probe, probe) / (len(probe) * probe.shape[1])
+    return power * spec.wave_gain / spec.grid.size
+
+
+def _sweep(
+    problem: Reconstruction,
+    objective: Objective,
+    term: DataTerm,
+    start: tuple[Tree, list[np.ndarray], float],
+) -> tuple[Tree, list[float]]:
+    """Variables after one step per mini-batch, and the losses before them, per measurement."""
+    x, groups, step = start
+    x, u = objective.enter(x)
+    losses = []
+    for group in groups:
+        batches = batching.distribute(
+            group, problem.place, problem.batch_size, problem.executor.workers
+        )
+        local = objective.on(term.replace(1.0, batches), objective.to_model(u))
+        point = local.fun(u)
+        losses.append(point.value / len(group))
+        u = trees.axpy(-step, local.initial_hessian(floor=CAREFUL_FLOOR)(point.g), u)
+    x, _ = objective.enter(objective.to_model(u))
+    return x, losses
