@@ -32,7 +32,7 @@ from pyptyx.backend import Backend, make_backends
 from pyptyx.engine.setup import EVALUATION_NEEDS, build
 from pyptyx.files import write_bytes
 
-REFERENCE = {"cpu": {"cpu_kernels": "numpy"}, "gpu": {"gpu_kernels": "reference"}}
+REFERENCE = {"kernels": "reference"}
 """Parameters that choose the reference kernels."""
 
 
@@ -118,7 +118,7 @@ def measure(
     with ExitStack() as stack:
         timed = {
             "chosen": stack.enter_context(evaluation(params)),
-            "reference": stack.enter_context(evaluation(params | REFERENCE[arguments.device])),
+            "reference": stack.enter_context(evaluation(params | REFERENCE)),
             "ffts": transforms(case, arguments.dtype, machine["backend"]),
         }
         for function in timed.values():

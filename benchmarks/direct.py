@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         child.start()
         child.join()
         devices = arguments.workers or "auto"
-        backends = make_backends(devices, prefer=arguments.backend, fast=False)
+        backends = make_backends(devices, prefer=arguments.backend, kernels="reference")
         with ThreadExecutor(backends) as executor:
             _measure(path, sizes, arguments, executor)
     return 0

@@ -52,6 +52,8 @@ class Backend:
         The array namespace.
     compiled : bool
         Whether kernels compiled for the CPU serve this backend.
+    fuses : bool
+        Whether kernels with the FFTs inside may serve it.
     runs_cuda : bool
         Whether this backend compiles and runs CUDA source.
 
@@ -64,6 +66,7 @@ class Backend:
     name: str = "cpu"
     compiled: bool = False
     runs_cuda: bool = False
+    fuses: bool = False
 
     def __init__(self, fast: bool = False) -> None:
         self.xp: Any = np
@@ -206,9 +209,9 @@ def _in_place(transform: Callable[..., Array], a: Array, **how: Any) -> None:
 class CupyBackend(Backend):
     """One CUDA device through CuPy, on a stream of its own."""
 
-    runs_cuda = True
-
-    def __init__(self, device_id: int) -> None:
+    def __init__(self, device_id: int, kernels: str = "auto") -> None:
+        self.runs_cuda = kernels != "reference"
+        self.fuses = kernels == "auto"
         self._cupy = _cupy()
         self.xp = self._cupy
         self.device_id = device_id
@@ -339,7 +342,7 @@ def cuda_device_count() -> int:
 
 
 def make_backends(
-    devices: int | str | list[int] = "auto", prefer: str = "gpu", fast: bool = True
+    devices: int | str | list[int] = "auto", prefer: str = "gpu", kernels: str = "auto"
 ) -> list[Backend]:
     """One backend per worker.
 
@@ -350,8 +353,9 @@ def make_backends(
         "auto" meaning one per core available to this process.
     prefer : {"gpu", "cpu"}
         ``"cpu"`` uses NumPy even where a GPU is present.
-    fast : bool
-        On a CPU: use numba and FFTW, as far as they are installed.
+    kernels : {"auto", "segments", "reference"}
+        The fastest there is (on a CPU numba and FFTW, as far as they are installed); on a GPU only
+        kernels between library FFTs; or plain array code.
 
     Returns
     -------
@@ -368,9 +372,9 @@ def make_backends(
         if missing:
             ids = f"device numbers below {n_cuda}" if n_cuda else "no list, as no GPU is in use"
             raise DeviceError(f"devices: expected {ids}, got {missing}. Give how many, or 'auto'")
-        return [CupyBackend(d) for d in devices]
+        return [CupyBackend(d, kernels) for d in devices]
     if n_cuda:
         count = n_cuda if devices == "auto" else min(int(devices), n_cuda)
-        return [CupyBackend(d) for d in range(count)]
+        return [CupyBackend(d, kernels) for d in range(count)]
     count = available_cores() if devices == "auto" else int(devices)
-    return [Backend(fast) for _ in range(count)]
+    return [Backend(fast=kernels != "reference") for _ in range(count)]

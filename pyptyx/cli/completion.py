@@ -39,7 +39,7 @@ def script(shell: str) -> str:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.dest in _FOLDERS or action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-    return shtab.complete(program, shell=shell)
+    return shtab.complete(program, shell)
 
 
 def _actions(program: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -9,8 +9,8 @@ import numpy as np
 from pyptyx.errors import DeviceError
 from pyptyx.physics.wave_storage import waves_alive
 
-WAVE_BYTES = 1 << 20
-"""Waves of a CPU batch: about the second-level cache of one core."""
+WAVE_BYTES = 2 << 20
+"""Waves of a CPU batch: few enough for the caches, many enough to share the cost of calls."""
 
 WORKING_SET_BYTES = 16 << 20
 """Everything a CPU batch touches: about one core's part of the last-level cache."""

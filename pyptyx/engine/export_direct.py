@@ -149,8 +149,9 @@ def _depth_stack(results: DirectResults) -> Iterator[Map]:
     stack, heights = results.show("depth_stack"), results.show("depth_stack_heights_A")
     if stack is None:
         return
-    known = heights is not None and len(heights) == len(stack)
-    z = Axis("z", heights, "angstrom") if known else Axis("z", np.arange(len(stack)))
+    z = Axis("z", np.arange(len(stack)))
+    if heights is not None and len(heights) == len(stack):
+        z = Axis("z", heights, "angstrom")
     axes = (z, *image_axes(stack.shape, results.step_A))
     yield Map("direct_depth_stack", {"phase": stack}, axes, {"phase": "rad"})
 

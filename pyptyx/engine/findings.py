@@ -296,7 +296,7 @@ RULES = (
          "That is what a drifting specimen looks like: start from the refined positions. If it is "
          "along the slow axis, check the scan step."),
     Rule("saturated", "Pixels of the detector are saturated",
-         lambda f: _exceeds(f.saturated, 0.0, "{:.2e} of the pixels hold the largest value."),
+         lambda f: _exceeds(f.saturated, 1e-5, "{:.2e} of the pixels hold the largest value."),
          "Counts there are too low. Take data at a lower current."),
     Rule("band_limit", "Counts lie beyond the band limit of the model",
          lambda f: _exceeds(f.beyond_band, 0.02, "{:.1%} of the counts lie outside."),

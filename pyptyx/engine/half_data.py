@@ -42,6 +42,9 @@ FILE = "half_data.json"
 ONE_SEVENTH = 1 / 7
 """Correlation of half sets at which the full set correlates with the truth by one half."""
 
+_UNBALANCED = 0.1
+"""Part of the patterns by which the halves of a chequerboard may differ."""
+
 THRESHOLDS = ("1/7", "half-bit", "0.5")
 
 
@@ -141,10 +144,12 @@ def half_data(
 
 def interleaved(numbers: np.ndarray, scan_size: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Two halves of the measurements: a chequerboard on a raster, otherwise every other one."""
-    place = numbers
     if scan_size is not None:
-        place = numbers // int(scan_size[1]) + numbers % int(scan_size[1])
-    return numbers[place % 2 == 0], numbers[place % 2 == 1]
+        odd = (numbers // int(scan_size[1]) + numbers % int(scan_size[1])) % 2 == 1
+        # Patterns that are already a part of the raster may all be of one colour.
+        if abs(2 * np.count_nonzero(odd) - len(numbers)) <= _UNBALANCED * len(numbers):
+            return numbers[~odd], numbers[odd]
+    return numbers[0::2], numbers[1::2]
 
 
 def compare_halves(first: Result, second: Result) -> tuple[Curve, ...]:
@@ -233,9 +238,9 @@ def _flat_phases(obj: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _curve(name: str, correlation: Correlation) -> Curve:
     limit = half_bit(correlation.independent)
+    levels: tuple[float | np.ndarray, ...] = (ONE_SEVENTH, limit, 0.5)
     found = {
-        key: resolution(correlation, threshold)
-        for key, threshold in zip(THRESHOLDS, (ONE_SEVENTH, limit, 0.5), strict=True)
+        key: resolution(correlation, level) for key, level in zip(THRESHOLDS, levels, strict=True)
     }
     return Curve(
         name,

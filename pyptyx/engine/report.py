@@ -106,11 +106,11 @@ class Report:
         f, records = self.content.facts, self.material.records
         cards = [("epochs", str(f.epochs))]
         optional = (
-            ("loss", f.loss, "{:.6g}"),
+            ("loss", f.loss, "{:.5g}"),
             ("χ² fitted", f.chi2, "{:.3f}"),
             ("χ² held out", f.chi2_held_out, "{:.3f}"),
-            ("resolution (1/7)", f.resolution_A, "{:.3g} Å"),
-            ("dose", f.dose_per_A2, "{:.4g} /Å²"),
+            ("resolution (1/7)", f.resolution_A, "≤ " * f.resolution_limited + "{:.3g} Å"),
+            ("dose", f.dose_per_A2, _DOSE),
             ("overlap", f.overlap, "{:.1%}"),
             ("time", records[-1].time_s if records else None, "{:.4g} s"),
         )
@@ -205,6 +205,7 @@ def watch(
     every_s: float,
     *,
     patterns: int = PATTERNS,
+    changes: Mapping[str, Any] | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Report:
     """Write the report again and again until the run ends or stays silent.
@@ -219,7 +220,7 @@ def watch(
         Of the page; a browser that shows it follows.
     every_s : float
         Seconds between two reports.
-    patterns : int
+    patterns, changes
         As for `make_report`.
     wait : callable
         What passes the time.
@@ -239,7 +240,7 @@ def watch(
     failures = 0
     while True:
         try:
-            report = make_report(output_folder, patterns=patterns)
+            report = make_report(output_folder, patterns=patterns, changes=changes)
         except DataError as error:
             failures += 1
             if failures >= _TRIES:
@@ -256,6 +257,8 @@ def watch(
 
 
 _TRIES = 3
+
+_DOSE = "{:.0f} /Å²"
 
 
 def _report(

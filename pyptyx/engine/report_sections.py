@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -95,7 +96,7 @@ def _object(material: Material) -> list[Block]:
     )
     if modes > 1:
         text += " The first mode is shown."
-    settings = {"field": material.field, "mask": _shown_mask(material)}
+    settings: dict[str, Any] = {"field": material.field, "mask": _shown_mask(material)}
     with figures.drawing():
         phase = plots.plot_phase(material.obj, material.pixel_A, **settings)
         amplitude = plots.plot_amplitude(material.obj, material.pixel_A, **settings)
@@ -150,7 +151,7 @@ def _probe(content: Content) -> list[Block]:
     waves = [material.probe[:, :, m, 0] for m in range(modes)]
     spectra = [np.fft.fftshift(np.fft.fft2(wave)) for wave in waves]
     shares = facts.mode_shares
-    blocks: list[Block] = [Text(text)]
+    pair: list[Block] = []
     real_step, reciprocal_step = (py, px), (1 / (ny * py), 1 / (nx * px))
     for title, images, steps in (
         ("Real space", waves, real_step),
@@ -159,13 +160,14 @@ def _probe(content: Content) -> list[Block]:
         tiles = [
             Tile(
                 figures.image_uri(np.abs(image), (0.0, float(np.abs(image).max()))),
-                f"mode {m}: {shares[m]:.2%} of the power",
+                f"mode {m}: {shares[m]:.1%} of the power",
                 f"amplitude of probe mode {m}, {title.lower()}",
                 _aspect(image.shape, steps),
             )
             for m, image in enumerate(images)
         ]
-        blocks.append(Tiles(title, tiles, pixels=True))
+        pair.append(Tiles(title, tiles, pixels=True))
+    blocks: list[Block] = [Text(text), Grid(pair)]
     blocks.append(Table(("beam", ""), list(_beam_rows(facts))))
     current = material.arrays.get("beam_current")
     with figures.drawing():

@@ -149,10 +149,13 @@ def fitted_numbers(params: Mapping[str, Any], measurements: int) -> np.ndarray:
 
 
 def spread_out(numbers: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` of the numbers, evenly spread over them."""
+    """At most `limit` of the numbers, ascending; the same ones every time.
+
+    They are drawn at random: equal distances would fall on few columns of a raster.
+    """
     if len(numbers) <= limit:
         return numbers
-    return numbers[np.unique(np.linspace(0, len(numbers) - 1, limit).round().astype(int))]
+    return np.sort(np.random.default_rng(0).choice(numbers, limit, replace=False))
 
 
 class _Sums:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +26,9 @@ from pyptyx.executors import Communicator, world
 from pyptyx.files import make_folder
 from pyptyx.output.losslog import EpochRecord
 from pyptyx.params import evaluate, load_params
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +97,18 @@ class Result:
             f"folder {self.folder})"
         )
 
+    def plot(self) -> Figure:
+        """Phase, amplitude, first probe mode and loss in one figure."""
+        # Late, as in the next method: a run needs no matplotlib.
+        from pyptyx.output.result_figure import plot_result
+
+        loss = [(record.epoch, record.loss_after) for record in self.losses]
+        return plot_result(self.object, self.probe, self.positions, self.pixel_size_A, loss)
+
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        from pyptyx.engine.report import report_on
+
+        return report_on(self).summary().fragment()
 
 
 def run(

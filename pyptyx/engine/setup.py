@@ -123,9 +123,9 @@ def make_executor(
     if resolved["executor"] == "serial":
         devices = 1 if devices == "auto" else devices
     devices = devices_of_rank(devices, resolved["backend"], communicator)
-    fast = resolved["cpu_kernels"] == "auto" and not resolved["deterministic"]
+    kernels = "reference" if resolved["deterministic"] else resolved["kernels"]
     backends = communicator.together(
-        lambda: make_backends(devices, prefer=resolved["backend"], fast=fast)
+        lambda: make_backends(devices, prefer=resolved["backend"], kernels=kernels)
     )
     local = SerialExecutor(backends[0]) if len(backends) == 1 else ThreadExecutor(backends)
     if isinstance(communicator, MpiCommunicator):

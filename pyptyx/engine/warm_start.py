@@ -3,11 +3,12 @@
 Far from the solution a step on a few per cent of the measurements brings nearly as much as one on
 all of them.  Each mini-batch takes one scaled gradient step on object and probe,
 
-    u <- u - α_k H0 g,        α_k = 1, 1/2, 1/4 ... in sweep k = 0, 1, 2 ...
+    u <- u - α_k H0 g
 
 with gradient and curvature `H0⁻¹` (see `pyptyx.engine.preconditioner`) of its own measurements, so
-with one measurement it is ePIE, with several its parallel form.  The steps shrink because the noise
-of a mini-batch stays in the object in proportion to them.
+with one measurement it is ePIE, with several its parallel form.  The noise of a mini-batch stays in
+the object in proportion to the step: where counts are few, the mini-batches are larger, and ``α_k =
+1, 1/2, 1/4 ...`` in sweep k = 0, 1, 2 ...; otherwise ``α_k = 1``.
 
 The residuals are those of amplitudes whatever the loss of the run is, because most others are
 without bounds where a start predicts nothing.  Only before a Poisson loss of less than a count per
@@ -56,8 +57,8 @@ _FEW_COUNTS = 10.0
 _AUTOMATIC = 3
 """Sweeps of a run that starts from a flat object."""
 
-_SHRINK = 0.5
-"""Factor on the step from sweep to sweep."""
+_SHRINK = (0.5, 1.0)
+"""Factor on the step from sweep to sweep, with few and with many counts."""
 
 
 def planned_sweeps(problem: Reconstruction, values: Mapping[str, Any], epoch: int) -> int:
@@ -116,13 +117,13 @@ def warm_start(
     term = _tame(problem, objective.data)
     rng = np.random.default_rng(problem.params["seed"])
     size = problem.params["warm_start_batch"]
-    few = _mean_count(problem) < _FEW_COUNTS
-    count = MINI_BATCHES[not few] if size == "auto" else -(-len(sequence) // int(size))
+    many = _mean_count(problem) >= _FEW_COUNTS
+    count = MINI_BATCHES[many] if size == "auto" else -(-len(sequence) // int(size))
     place = batching.curve(problem.scan.corners)
     x, before, after = problem.x, math.nan, math.nan
     for sweep in range(sweeps):
         groups = mini_batches(sequence, place, count, rng)
-        x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK**sweep))
+        x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK[many] ** sweep))
         before, after = (losses[0] if sweep == 0 else before), float(np.mean(losses))
         logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, after)
     text = f"warm start: {sweeps} sweeps of {len(groups)} mini-batches"

@@ -40,9 +40,9 @@ _SIZE = (5.2, 3.1)
 @contextmanager
 def drawing() -> Iterator[None]:
     """Context in which figures are made that `inline_svg` can put into a page of any colour."""
-    settings: dict[str, Any] = dict.fromkeys(_INKED, _INK)
-    settings |= {"font.size": 9.5, "svg.fonttype": "path", "svg.hashsalt": "pyptyx"}
-    settings |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    settings: Any = dict.fromkeys(_INKED, _INK)
+    settings |= {"font.size": 11, "svg.fonttype": "path", "svg.hashsalt": "pyptyx"}
+    settings["legend.frameon"] = False
     with matplotlib.rc_context(settings):
         yield
 
@@ -129,15 +129,19 @@ def steps_figure(
     values = np.asarray(steps, np.float64)
     taken = values > 0
     ax.plot(np.asarray(epochs)[taken], values[taken], color=_BLUE, marker="o", ls="", ms=4)
-    if taken.any():
+    longest = float(values[taken].max()) if taken.any() else 1.0
+    if taken.any() and longest > 20 * values[taken].min():
         ax.set_yscale("log")
+    else:
+        ax.set_ylim(0, 1.15 * longest)
     ax.set(xlabel="epoch", ylabel="step")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     other = ax.twinx()
     other.bar(epochs, evaluations, color=_ORANGE, alpha=0.3, width=0.8)
     other.set_ylabel("evaluations")
     other.set_ylim(0, max(4.0, 2.0 * max(evaluations, default=1)))
-    other.spines["right"].set_visible(True)
+    other.yaxis.set_major_locator(MaxNLocator(integer=True))
+    other.spines["top"].set_visible(False)
     return figure
 
 
@@ -167,7 +171,7 @@ def map_figure(positions_nm: np.ndarray, values: np.ndarray, label: str) -> Figu
         marker="s", cmap="viridis", vmin=low, vmax=max(high, low + 1e-12), linewidths=0,
         rasterized=True,
     )  # fmt: skip
-    figure.colorbar(shown, ax=ax, label=label)
+    figure.colorbar(shown, ax=ax, label=label, shrink=0.85)
     ax.set(xlabel="x / nm", ylabel="y / nm", aspect="equal")
     ax.invert_yaxis()
     return figure
@@ -177,8 +181,10 @@ def deviation_figure(deviation: np.ndarray) -> Figure:
     """Mean deviation of the data from the model on the detector, in standard deviations."""
     figure, ax = _axes((4.6, 3.9))
     limit = max(3.0, float(np.percentile(np.abs(deviation), 99)))
-    shown = ax.imshow(deviation, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    seen = np.ma.masked_equal(deviation, 0.0)  # outside the band limit there is no model
+    shown = ax.imshow(seen, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     figure.colorbar(shown, ax=ax, label="Σ(data − model) / √Σmodel")
+    ax.grid(visible=False)
     ax.set_xticks([])
     ax.set_yticks([])
     return figure
@@ -192,16 +198,16 @@ def correlation_figure(
     The first curve stands out, and the half-bit threshold is the one for it.
     """
     figure, ax = _axes()
-    for name, q, values in curves[1:]:
-        ax.plot(q, values, color=_ORANGE, alpha=0.45, linewidth=1, label=name)
+    for number, (_, q, values) in enumerate(curves[1:]):
+        label = "others" if number == 0 else None
+        ax.plot(q, values, color=_ORANGE, alpha=0.45, linewidth=1, label=label)
     name, q, values = curves[0]
     ax.plot(q, values, color=_BLUE, linewidth=2, label=name)
     ax.plot(q, half_bit, color=_GREEN, linestyle="--", linewidth=1, label="half-bit")
     for level in (1 / 7, 0.5):
         ax.axhline(level, color=_INK, linestyle=":", linewidth=1)
     ax.set(xlabel="frequency / (1/Å)", ylabel="correlation", ylim=(-0.15, 1.05))
-    if len(curves) <= 4:
-        ax.legend()
+    ax.legend()
     return figure
 
 
@@ -226,7 +232,7 @@ def arrows_figure(positions_nm: np.ndarray, displacements_A: np.ndarray) -> Figu
         angles="xy", scale_units="xy", scale=1, color=_BLUE, width=0.004,
     )  # fmt: skip
     ax.set(xlabel="x / nm", ylabel="y / nm", aspect="equal")
-    ax.set_title(f"longest arrow {longest:.3g} Å", fontsize=9.5)
+    ax.set_title(f"longest arrow {longest:.3g} Å", fontsize=11)
     ax.invert_yaxis()
     return figure
 
@@ -242,6 +248,7 @@ def curve_figure(values: np.ndarray, xlabel: str, ylabel: str) -> Figure:
 def _axes(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
+    ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=True, alpha=0.18, linewidth=0.6)
     ax.set_axisbelow(True)
     return figure, ax

@@ -94,7 +94,7 @@ class Tiles:
     def html(self) -> str:
         kind = "tiles small" if self.pixels else "tiles"
         body = "".join(tile.html() for tile in self.tiles)
-        return f'<h3>{escape(self.title)}</h3><div class="{kind}">{body}</div>'
+        return f'<div><h3>{escape(self.title)}</h3><div class="{kind}">{body}</div></div>'
 
 
 @dataclass(frozen=True)

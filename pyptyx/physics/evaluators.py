@@ -60,7 +60,7 @@ def fused(model: ForwardModel, loss: Loss, variables: Mapping[str, Array]) -> Ev
     variables : mapping
         The variables of the model; only their names and shapes count.
     """
-    if not model.backend.runs_cuda:
+    if not model.backend.fuses:
         return None
     from pyptyx.physics.kernels.cuda import PencilEvaluator, unsupported
 

@@ -158,8 +158,8 @@ def test_the_start_probe_has_the_counts_of_the_data(patterns, calibrated, probe)
 def test_beams_of_several_defoci(calibrated, modes):
     """Half of the electrons were focused elsewhere: several modes explain it, one does not."""
     data = 0.5 * (simulated(probe=probe_at(C10_A + 60)) + simulated(probe=probe_at(C10_A - 60)))
-    coherent = pypty.run(calibrated(data, epoch_max=12))
-    params = calibrated(data, epoch_max=12, **modes)
+    coherent = pypty.run(calibrated(data, epoch_max=20))
+    params = calibrated(data, epoch_max=20, **modes)
     assert counts(start_probe(params)) == pytest.approx(data.sum() / N, rel=0.02)
     result = pypty.run(params)
     assert result.probe.shape == (*WINDOW, 3)

@@ -239,11 +239,11 @@ def test_faces_work_where_the_parameters_say(face, params, monkeypatch):
     expected = FACES[face](params | {"devices": 1, "backend": "cpu"})
     asked = []
 
-    def make(devices, prefer, fast):
-        asked.append((devices, prefer, fast))
+    def make(devices, prefer, kernels):
+        asked.append((devices, prefer, kernels))
         return [GuardBackend() for _ in range(devices)]
 
     monkeypatch.setattr(setup, "make_backends", make)
     compare(FACES[face](params), expected, 1e-2 if face == "calibration" else 1e-4)
     assert asked
-    assert set(asked) == {(2, "gpu", False)}
+    assert set(asked) == {(2, "gpu", "reference")}

@@ -13,7 +13,7 @@ from tests.gpu.guard import GuardArray, GuardBackend, HostDeviceMix
 
 @pytest.fixture
 def on_device(monkeypatch):
-    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, fast: [GuardBackend()])
+    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, kernels: [GuardBackend()])
 
 
 def test_the_guard_refuses_a_mix():
@@ -45,7 +45,7 @@ EVALUATIONS = {
 def test_evaluation(case, on_device):
     got = pyptyx.loss_and_gradient(EVALUATIONS[case])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup, "make_backends", lambda devices, prefer, fast: [Backend()])
+        patch.setattr(setup, "make_backends", lambda devices, prefer, kernels: [Backend()])
         expected = pyptyx.loss_and_gradient(EVALUATIONS[case])
     assert got[0] == pytest.approx(expected[0], rel=1e-13)
     for key, value in expected[2].items():

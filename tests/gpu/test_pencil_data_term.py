@@ -31,6 +31,8 @@ class Namespace:
 class Device(EmulatedDevice):
     """A CUDA device for all kernels; its memory may run out after some patterns."""
 
+    fuses = True
+
     def __init__(self, largest_batch=1000):
         super().__init__()
         self.xp = Namespace(self.xp)

@@ -389,8 +389,8 @@ def test_views_and_other_precisions_are_read(rng):
 def test_evaluation(case, monkeypatch):
     """The engine on a device of which every segment is a CUDA kernel."""
     device = EmulatedDevice()
-    expected = pyptyx.loss_and_gradient(CASES[case] | {"cpu_kernels": "numpy"})
-    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, fast: [device])
+    expected = pyptyx.loss_and_gradient(CASES[case] | {"kernels": "reference"})
+    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, kernels: [device])
     got = pyptyx.loss_and_gradient(CASES[case])
     assert {"transmit", "transmit_vjp_in_order"} <= {name for name, _, _ in device.launched}
     assert got[0] == pytest.approx(expected[0], rel=1e-12)

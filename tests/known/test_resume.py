@@ -115,7 +115,7 @@ def test_same_bits_after_the_object_has_grown(tmp_path, monkeypatch):
 
 
 def test_same_bits_on_a_device(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, fast: [GuardBackend()])
+    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, kernels: [GuardBackend()])
     params = parameters(phase_only_obj=True, static_background=50.0, update_static_background=True)
     whole = pyptyx.run(params | {"output_folder": str(tmp_path / "whole")})
     interrupted(params, tmp_path / "cut", 4)

@@ -386,7 +386,7 @@ def test_constraints_on_a_device(params, monkeypatch):
         "deformation_reg_weight_positions": 0.1,
     }  # fmt: skip
     expected = pyptyx.run(params | settings)
-    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, fast: [GuardBackend()])
+    monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, kernels: [GuardBackend()])
     with build(params | settings) as problem:
         assert isinstance(problem.x["object"], GuardArray)
     got = pyptyx.run(params | settings)
