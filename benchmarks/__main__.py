@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import pyptyx
-from benchmarks.cases import CASES, SETS, Case, params_of
+from benchmarks.cases import SETS, Case, params_of
 from pyptyx import trees
 from pyptyx.backend import Backend, make_backends
 from pyptyx.engine.setup import EVALUATION_NEEDS, build

@@ -9,7 +9,6 @@ from typing import Any
 from pyptyx.cli import exits
 from pyptyx.cli.options import add_set
 
-
 _REFRESH_S = 10.0
 
 
@@ -56,7 +55,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     page = arguments.output or arguments.folder / "report.html"
     changes: dict[str, Any] = {}
-    change(arguments.set, {}, changes)
+    change(arguments.set, None, changes)
     patterns = reports.PATTERNS if arguments.patterns is None else arguments.patterns
     if arguments.half_data is not None:
         from pyptyx.engine.half_data import half_data

@@ -91,7 +91,7 @@ def open_executor(params: Params) -> Executor:
     """
     keys = ("backend", "devices", "executor")
     given = {key: params[key] for key in keys if params.get(key) is not None}
-    # Compiled kernels and planned FFTs are for windows of patterns; here whole scans are transformed.
+    # Compiled kernels and planned FFTs are for windows; here whole scans are transformed.
     return make_executor(resolve(given, need=()) | {"kernels": "reference"})
 
 

@@ -18,7 +18,6 @@ from pyptyx.backend import Backend
 from pyptyx.errors import DeviceError, WorkerError
 from pyptyx.executors.communicator import Communicator
 
-
 Finish = Callable[[int, Any], Any]
 
 

@@ -59,7 +59,7 @@ def write_run(entry: h5py.Group, run: RunContent) -> None:
     _write_probe(entry, run, state["probe"])
     _write_scan(entry, run)
     if run.loss:
-        _write_loss(entry, run.loss)
+        _write_loss(entry, entry["checkpoint"], run.loss)
     nx.group(entry, "object", "NXcollection")["data"] = state["obj"]
     instrument = entry["instrument"]
     nx.group(instrument, "probe", "NXcollection")["data"] = state["probe"]
@@ -159,7 +159,10 @@ def _write_scan(entry: h5py.Group, run: RunContent) -> None:
     nx.field(group, "measurement", np.arange(len(positions)))
 
 
-def _write_loss(entry: h5py.Group, columns: Mapping[str, list[Any]]) -> None:
+def _write_loss(
+    entry: h5py.Group, checkpoint: h5py.Group, columns: Mapping[str, list[Any]]
+) -> None:
+    """Numbers as a plot; columns of text, for which it has no place, in the checkpoint."""
     names = {column: nx.legal_name(column) for column in columns}
     numeric = {names[c]: v for c, v in columns.items() if _is_numeric(v)}
     others = [name for name in numeric if name not in ("epoch", "loss")]
@@ -171,7 +174,7 @@ def _write_loss(entry: h5py.Group, columns: Mapping[str, list[Any]]) -> None:
         elif names[column] in numeric:
             nx.field(group, names[column], np.array(values, np.float64), unit)
         else:
-            group[names[column]] = [str(value) for value in values]
+            checkpoint[f"loss_{names[column]}"] = [str(value) for value in values]
 
 
 def _is_numeric(values: list[Any]) -> bool:

@@ -63,11 +63,14 @@ def inline_svg(figure: Figure, alt: str, name: str) -> str:
     figure.savefig(text, format="svg", transparent=True, dpi=_DPI, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    # Inside a page its style would be that of everything; here it is that of the drawing.
+    for part in ("metadata", "style"):
+        svg = re.sub(rf"<{part}.*?</{part}>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
     width = figure.get_figwidth()
-    head = f'<svg role="img" aria-label="{html.escape(alt)}" style="max-width:{width:.1f}in" '
+    style = f"max-width:{width:.1f}in;stroke-linejoin:round;stroke-linecap:butt"
+    head = f'<svg role="img" aria-label="{html.escape(alt)}" style="{style}" '
     return re.sub(r'<svg (?:width|height)="[^"]*" (?:width|height)="[^"]*" ', head, _sized(svg))
 
 
@@ -185,6 +188,7 @@ def deviation_figure(deviation: np.ndarray) -> Figure:
     shown = ax.imshow(seen, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     figure.colorbar(shown, ax=ax, label="Σ(data − model) / √Σmodel")
     ax.grid(visible=False)
+    ax.spines[:].set_visible(True)
     ax.set_xticks([])
     ax.set_yticks([])
     return figure

@@ -24,7 +24,7 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Block):
     """A paragraph; words between backquotes are shown as code."""
 
     text: str
@@ -34,7 +34,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Block):
     """A drawing.
 
     Attributes
@@ -52,7 +52,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Block):
     """Blocks beside each other where there is room."""
 
     blocks: Sequence[Block]
@@ -62,7 +62,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Tile:
+class Tile(Block):
     """A small image.
 
     Attributes
@@ -84,7 +84,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Block):
     """Small images in as many columns as fit, with a heading."""
 
     title: str
@@ -98,7 +98,7 @@ class Tiles:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Block):
     """Rows of texts; behind a summary if there is one."""
 
     head: Sequence[str]
@@ -117,7 +117,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Warned:
+class Warned(Block):
     """What is suspicious: title, observation, remedy."""
 
     title: str

@@ -35,7 +35,7 @@ DATA = table(
     Row("data_path", "", PATH,
         "Pattern file of any known format, read lazily; ignored when `dataset` is given."),
     Row("h5_key", None, TEXT,
-        "Dataset inside a file of several; None takes `data`, or the only 3-D or 4-D one there is."),
+        "Dataset inside a file of several; None takes `data`, or the only 3-D or 4-D one."),
     Row("dataset", None, LAZY_STACK,
         "Measured intensities in memory, zero frequency at the centre; wins over `data_path`.",
         "counts", bounds=None),
@@ -278,8 +278,9 @@ MEMORY = table(
     Row("remove_fft_cache", False, BOOL, "Free the FFT plans after every epoch."),
     Row("compute_batch", "auto", either(TEXT, INT), "Measurements computed at once on a device.",
         choices=("auto",), bounds=ONE_OR_MORE),
-    Row("wave_storage", "auto", TEXT, "How the waves between slices are remembered for the gradient: "
-        "all, some while the others are computed again, or all in half precision.",
+    Row("wave_storage", "auto", TEXT,
+        "How the waves between slices are remembered for the gradient: all, some while the others "
+        "are computed again, or all in half precision.",
         choices=("auto", "store", "recompute", "half")),
     Row("memory_saturation", 0.7, FLOAT, "Fraction of the free device memory a run may fill.",
         bounds=Bounds.parse("(0, 1]")),

@@ -14,7 +14,7 @@ from tests.known.restart_scene import equal, outcome
 SCAN, WINDOW = (8, 9), (20, 24)
 
 
-def scene(slices=1, modes=1, near_field=False, **changes):
+def scene(slices=1, modes=1, near_field=False, height=4.0, **changes):
     """A simulated experiment and parameters that start from a flat object and a wrong probe."""
     rng = np.random.default_rng(1)
     positions = 2.3 * np.stack(np.mgrid[: SCAN[0], : SCAN[1]], axis=-1).reshape(-1, 2)
@@ -23,7 +23,7 @@ def scene(slices=1, modes=1, near_field=False, **changes):
         phase = phase + np.roll(phase, 1, axis) + np.roll(phase, 2, axis)
     y, x = np.mgrid[: WINDOW[0], : WINDOW[1]] - np.array(WINDOW)[:, None, None] // 2
     bell = np.exp(-(y**2 + x**2) / 24 + 0.05j * (y**2 + x**2))
-    probe = 4 * np.stack([bell * (x / 4) ** m for m in range(modes)], axis=-1)
+    probe = height * np.stack([bell * (x / 4) ** m for m in range(modes)], axis=-1)
     common = {
         "positions": positions,
         "wavelength_A": 0.04,
@@ -99,6 +99,23 @@ def swept(params, sweeps=2):
         values = evaluate(problem.params, 0)
         x, message = warm_start(problem, values, 0, sweeps)
         return problem.x, x, message
+
+
+@pytest.mark.parametrize(
+    ("height", "algorithm", "residuals"),
+    [
+        (0.05, "ml", "12 mini-batches, ml_shifted"),
+        (0.05, "ml_shifted", "12 mini-batches, ml_shifted"),
+        (0.05, "lsq_sqrt", "12 mini-batches, lsq_sqrt"),
+        (0.2, "ml", "12 mini-batches, lsq_sqrt"),
+        (4.0, "ml_shifted", "48 mini-batches, lsq_sqrt"),
+        (4.0, "lsq", "48 mini-batches, lsq_sqrt"),
+    ],
+)
+def test_few_counts_need_care(height, algorithm, residuals):
+    """The probe has 64 pixels' worth of light: 0.2, 3 and 1000 counts per pixel."""
+    _, _, message = swept(scene(height=height, algorithm=algorithm), 1)
+    assert residuals in message
 
 
 def test_only_object_and_probe_move():

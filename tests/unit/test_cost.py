@@ -190,7 +190,7 @@ def chosen(backend, **changed):
 
 
 def test_cpu_batches_stay_in_the_cache():
-    assert chosen(Roomy(64 << 30)) == (8, "store")
+    assert chosen(Roomy(64 << 30)) == (5, "store")
     assert chosen(Roomy(64 << 30), compute_batch=40) == (40, "store")
 
 

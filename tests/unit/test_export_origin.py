@@ -123,7 +123,9 @@ def test_programs_and_machine_are_in_the_file(folder, monkeypatch):
 def test_the_version_is_that_of_the_run(folder):
     record(folder)
     path = folder / provenance.FILE
-    path.write_text(path.read_text().replace(f'"version": "{pyptyx.__version__}"', '"version": "7"'))
+    path.write_text(
+        path.read_text().replace(f'"version": "{pyptyx.__version__}"', '"version": "7"')
+    )
     with h5py.File(convert_to_nxs(folder, folder.parent / "x.nxs")) as file:
         assert file["entry/reconstruction/version"].asstr()[()] == "7"
 

@@ -181,7 +181,7 @@ def test_the_loss_log_can_be_plotted(nxs):
         np.testing.assert_array_equal(loss["loss_after_update"], [8.5, 7.5, 6.5])
         np.testing.assert_array_equal(loss["epoch"], [0, 1, 2])
         assert loss["time_s"].attrs["units"] == "s"
-        assert loss["warnings"].asstr()[1] == "step rejected"
+        assert file["entry/checkpoint/loss_warnings"].asstr()[1] == "step rejected"
         for name in loss.attrs["auxiliary_signals"]:
             assert loss[name].shape == (3,)
         assert "sse" in loss.attrs["auxiliary_signals"]

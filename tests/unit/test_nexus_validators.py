@@ -4,7 +4,6 @@ No single validator sees everything: nexusformat reads the application definitio
 classes, pynxtools both with their types and units, silx what a viewer would open.
 """
 
-import logging
 import re
 
 import h5py
@@ -27,22 +26,22 @@ PLOTS = {
 }
 
 
-def complaints(path, caplog):
-    """What the four checks say against a file."""
-    found = []
-    with caplog.at_level(logging.WARNING, logger="pynxtools"), h5py.File(path) as file:
-        if not pynxtools.validate_hdf_group_against("NXem", file["entry"], str(path)):
-            found.append("pynxtools")
-    application = nexusformat.validate_application(str(path))
-    if application is None or application[1]:
-        found.append("nexusformat, application")
-    if nexusformat.validate_file(str(path))[1]:
-        found.append("nexusformat, base classes")
+def complaints(path):
+    """Which of the four checks say something against a file, the quickest first."""
     with h5py.File(path) as file:
         plot = silx.get_default(file)
         if plot is None or not plot.is_valid:
-            found.append("silx")
-    return found
+            yield "silx"
+    for check in (nexusformat.validate_file, nexusformat.validate_application):
+        try:
+            counts = check(str(path))
+        except IndexError:  # it looks for an entry and finds none
+            counts = None
+        if counts is None or counts[1]:  # None: there is no definition, or an unknown one
+            yield check.__name__
+    with h5py.File(path) as file:
+        if not pynxtools.validate_hdf_group_against("NXem", file["entry"], str(path)):
+            yield "pynxtools"
 
 
 @pytest.fixture(autouse=True)
@@ -53,30 +52,30 @@ def _quiet(capsys):
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_runs_are_valid(kind, tmp_path, caplog):
+def test_runs_are_valid(kind, tmp_path):
     write_run(tmp_path / kind, **RUNS[kind])
     path = convert_to_nxs(tmp_path / kind, tmp_path / "x.nxs")
-    assert complaints(path, caplog) == []
+    assert list(complaints(path)) == []
     with h5py.File(path) as file:
         plot = silx.get_default(file)
-        assert (plot.group.name, plot.signal_name) == ("/entry/transmission", "phase")
-        assert plot.auxiliary_signals_names == ["amplitude"]
+        assert plot.signal.name == "/entry/transmission/phase"
+        assert [image.name for image in plot.auxiliary_signals] == ["/entry/transmission/amplitude"]
 
 
-def test_a_run_with_everything_is_valid(tmp_path, caplog):
+def test_a_run_with_everything_is_valid(tmp_path):
     arrays = write_run(tmp_path / "all", **RUNS["multislice"])
     write_direct(tmp_path / "all")
     np.save(tmp_path / "all/checkpoint_obj_epoch_7.npy", arrays["co"])
     for name, shape in (("ct", (5, 6)), ("cs", (8, 7)), ("ca", (2, 9)), ("cb", (5,))):
         np.save(tmp_path / f"all/{name}.npy", np.ones(shape))
     path = convert_to_nxs(tmp_path / "all", tmp_path / "x.nxs", flip_y=True)
-    assert complaints(path, caplog) == []
+    assert list(complaints(path)) == []
 
 
-def test_direct_results_alone_are_valid(tmp_path, caplog):
+def test_direct_results_alone_are_valid(tmp_path):
     write_direct(tmp_path / "direct_only")
     path = convert_to_nxs(tmp_path / "direct_only", tmp_path / "x.nxs")
-    assert complaints(path, caplog) == []
+    assert list(complaints(path)) == []
     with h5py.File(path) as file:
         assert silx.get_default(file).group.name == "/entry/direct_joint"
 
@@ -182,17 +181,17 @@ def valid(tmp_path_factory):
     return convert_to_nxs(folder / "run", folder / "x.nxs")
 
 
-def test_the_file_to_be_spoilt_is_valid(valid, caplog):
-    assert complaints(valid, caplog) == []
+def test_the_file_to_be_spoilt_is_valid(valid):
+    assert list(complaints(valid)) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_is_missing_or_wrong_is_found(fault, valid, tmp_path, caplog):
+def test_whatever_is_missing_or_wrong_is_found(fault, valid, tmp_path):
     path = tmp_path / "x.nxs"
     path.write_bytes(valid.read_bytes())
     with h5py.File(path, "a") as file:
         FAULTS[fault](file["entry"])
-    assert complaints(path, caplog)
+    assert next(complaints(path), None)
 
 
 def test_names_are_legal(valid):

@@ -39,7 +39,7 @@ def truth():
     """Parameters with the true object and probe, and Poisson counts of them."""
     rng = np.random.default_rng(5)
     positions = STEP_PX * np.stack(np.mgrid[: SCAN[0], : SCAN[1]], axis=-1).reshape(-1, 2)
-    shape = np.ceil(positions.max(axis=0)).astype(int) + (NY, NX)
+    shape = np.ceil(positions.max(axis=0)).astype(int) + np.array([NY, NX])
     obj = np.exp(1j * rng.uniform(-0.2, 0.2, (*shape, 2, 1)))
     params = {
         "obj": obj, "probe": disc_probe(8000.0), "positions": positions, "scan_size": SCAN,
@@ -72,10 +72,10 @@ def test_chi2_sees_what_is_wrong_and_where(truth):
     data[11] *= 3
     assert compared(truth | {"dataset": data}).chi2_per_pattern.argmax() == 11
     data = truth["dataset"].copy()
-    data[:, NY // 2 + 3, NX // 2 - 2] += 40
+    data[:, NY // 2 + 5, NX // 2 - 1] += 40
     found = compared(truth | {"dataset": data})
-    assert np.unravel_index(found.deviation.argmax(), (NY, NX)) == (NY // 2 + 3, NX // 2 - 2)
-    radius = math.hypot(3 / (NY * PIXEL_A[0]), 2 / (NX * PIXEL_A[1]))
+    assert np.unravel_index(found.deviation.argmax(), (NY, NX)) == (NY // 2 + 5, NX // 2 - 1)
+    radius = math.hypot(5 / (NY * PIXEL_A[0]), 1 / (NX * PIXEL_A[1]))
     width = found.ring_per_A[1]
     assert abs(found.ring_per_A[found.chi2_per_ring.argmax()] - radius) <= width / 2
 
@@ -186,6 +186,29 @@ def test_a_shift_of_part_of_a_pixel_is_found():
     moved = spectrum * np.exp(-2j * np.pi * (0.35 * f_y[:, None] - 0.8 * f_x))
     shift = nearby_shift(spectrum, moved, f_y, f_x, reach_px=2, upsample=20)
     assert shift == pytest.approx((-0.35, 0.8), abs=0.03)
+
+
+def test_images_that_lie_apart_correlate():
+    image = speckle(7, (70, 76), 0.3, (1.0, 1.0))
+    f_y, f_x = (np.fft.fftfreq(n) for n in image.shape)
+    ramp = np.exp(-2j * np.pi * (1.4 * f_y[:, None] + 0.6 * f_x))
+    moved = np.fft.ifft2(np.fft.fft2(image) * ramp).real
+    weight = rim_taper(np.ones(image.shape, bool))
+    found = correlate(image, moved, (1.0, 1.0), weight, 0.25)
+    assert found.shift_px == pytest.approx((-1.4, -0.6), abs=0.06)
+    assert found.value.min() > 0.97
+
+
+def test_scatter_of_noise_follows_from_the_independent_numbers():
+    """1 / sqrt(2 n): van Heel and Schatz halve the frequencies, real parts halve the variance."""
+    weight = rim_taper(np.ones((84, 92), bool))
+    rng = np.random.default_rng(8)
+    scatter = []
+    for _ in range(8):
+        a, b = rng.normal(size=(2, *weight.shape))
+        found = correlate(a, b, (1.0, 1.0), weight)
+        scatter.append(found.value * np.sqrt(found.independent))
+    assert np.std(scatter) == pytest.approx(math.sqrt(0.5), rel=0.12)
 
 
 def test_shell_correlation_of_a_stack():

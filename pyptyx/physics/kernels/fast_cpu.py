@@ -162,53 +162,85 @@ def _row_gradient(spectrum, y, inside, derivative):
 
 
 @_compile
-def _row_loss(intensity, data, code, floor, derivative):
+def _row_loss(intensity, data, code, constant, derivative):
     """Loss of one row in the working precision, and its derivative (see the reference losses)."""
-    zero = intensity.dtype.type(0)
+    if code == 0:
+        return _lsq_sqrt(intensity, data, derivative)
+    if code == 1:
+        return _ml(intensity, data, constant, derivative)
+    if code == 2:
+        return _lsq(intensity, data, derivative)
+    if code == 3:
+        return _lsq_sqrt_2(intensity, data, derivative)
+    return _ml_shifted(intensity, data, constant, derivative)
+
+
+@_compile
+def _lsq_sqrt(intensity, data, derivative):
+    total = intensity.dtype.type(0)
+    one = intensity.dtype.type(1)
+    for x in range(len(intensity)):
+        amplitude = np.sqrt(intensity[x])
+        residual = amplitude - np.sqrt(intensity.dtype.type(data[x]))
+        total += residual * residual
+        derivative[x] = residual / (amplitude if amplitude > 0 else one)
+    return total
+
+
+@_compile
+def _ml(intensity, data, floor, derivative):
+    total = intensity.dtype.type(0)
+    one = intensity.dtype.type(1)
+    for x in range(len(intensity)):
+        i, d = intensity[x], intensity.dtype.type(data[x])
+        safe = max(i, floor)
+        if safe == 0:
+            safe = one
+        if i > 0:
+            logarithm = np.log(safe)
+            if floor > 0:
+                logarithm += (i - safe) / floor
+            total += i - d * logarithm
+            derivative[x] = one - d / safe
+        else:
+            derivative[x] = -d
+            total += i
+    return total
+
+
+@_compile
+def _lsq(intensity, data, derivative):
+    total = intensity.dtype.type(0)
+    for x in range(len(intensity)):
+        residual = intensity[x] - intensity.dtype.type(data[x])
+        total += residual * residual
+        derivative[x] = residual + residual
+    return total
+
+
+@_compile
+def _lsq_sqrt_2(intensity, data, derivative):
+    total = intensity.dtype.type(0)
     one = intensity.dtype.type(1)
     half = one / 2
-    total = zero
-    n = len(intensity)
-    if code == 0:
-        for x in range(n):
-            amplitude = np.sqrt(intensity[x])
-            residual = amplitude - np.sqrt(intensity.dtype.type(data[x]))
-            total += residual * residual
-            derivative[x] = residual / (amplitude if amplitude > zero else one)
-    elif code == 1:
-        for x in range(n):
-            i, d = intensity[x], intensity.dtype.type(data[x])
-            safe = max(i, floor)
-            if safe == zero:
-                safe = one
-            if i > zero:
-                logarithm = np.log(safe)
-                if floor > zero:
-                    logarithm += (i - safe) / floor
-                total += i - d * logarithm
-                derivative[x] = one - d / safe
-            else:
-                derivative[x] = -d
-                total += i
-    elif code == 2:
-        for x in range(n):
-            residual = intensity[x] - intensity.dtype.type(data[x])
-            total += residual * residual
-            derivative[x] = residual + residual
-    elif code == 4:
-        for x in range(n):
-            i, d = intensity[x], intensity.dtype.type(data[x])
-            total += i - (d + floor) * np.log1p(i / floor)
-            derivative[x] = (i - d) / (i + floor)
-    else:
-        for x in range(n):
-            i, d = intensity[x], intensity.dtype.type(data[x])
-            if d > half:
-                derivative[x] = (i - d) / d
-                total += half * (i - d) * derivative[x]
-            else:
-                derivative[x] = one
-                total += i
+    for x in range(len(intensity)):
+        i, d = intensity[x], intensity.dtype.type(data[x])
+        if d > half:
+            derivative[x] = (i - d) / d
+            total += half * (i - d) * derivative[x]
+        else:
+            derivative[x] = one
+            total += i
+    return total
+
+
+@_compile
+def _ml_shifted(intensity, data, shift, derivative):
+    total = intensity.dtype.type(0)
+    for x in range(len(intensity)):
+        i, d = intensity[x], intensity.dtype.type(data[x])
+        total += i - (d + shift) * np.log1p(i / shift)
+        derivative[x] = (i - d) / (i + shift)
     return total
 
 
