@@ -24,7 +24,6 @@ A. Maiden, J. Rodenburg, Ultramicroscopy 109 (2009) 1256 (ePIE).
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,7 +106,7 @@ def warm_start(
     Returns
     -------
     x : dict
-        The variables; those of the problem, if the sweeps do not lower the loss of a mini-batch.
+        The variables; those of the problem, if the loss rises from the first sweep to the last.
     message : str
         For the log.
     """
@@ -120,16 +119,16 @@ def warm_start(
     many = _mean_count(problem) >= _FEW_COUNTS
     count = MINI_BATCHES[many] if size == "auto" else -(-len(sequence) // int(size))
     place = batching.curve(problem.scan.corners)
-    x, before, after = problem.x, math.nan, math.nan
+    x, means = problem.x, []
     for sweep in range(sweeps):
         groups = mini_batches(sequence, place, count, rng)
         x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK[many] ** sweep))
-        before, after = (losses[0] if sweep == 0 else before), float(np.mean(losses))
-        logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, after)
+        means.append(float(np.mean(losses)))
+        logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, means[-1])
     text = f"warm start: {sweeps} sweeps of {len(groups)} mini-batches"
-    if not after < before:
+    if not means[-1] <= means[0]:  # a sweep sees every measurement once, mini-batches differ
         return problem.x, f"{text} did not lower the loss, start values kept"
-    return x, f"{text}, {term.loss} per measurement {before:.4g} -> {after:.4g}"
+    return x, f"{text}, {term.loss} per measurement {means[0]:.4g} -> {means[-1]:.4g}"
 
 
 def mini_batches(

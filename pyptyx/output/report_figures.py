@@ -105,13 +105,6 @@ def image_uri(
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def png_uri(figure: Figure, dpi: int = 110) -> str:
-    """A figure on its own ground as PNG in a data URI."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
 def history_figure(epochs: Sequence[int], loss: Sequence[float]) -> Figure:
     """Loss after every epoch, logarithmic where all values are positive."""
     figure, ax = _axes()

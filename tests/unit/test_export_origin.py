@@ -187,3 +187,28 @@ def test_a_checkout_without_git_has_no_commit(tmp_path, monkeypatch):
 
     monkeypatch.setattr(provenance.subprocess, "run", missing)
     assert provenance.commit.__wrapped__() is None
+
+
+def test_a_run_writes_down_where_it_happens(tmp_path):
+    rng = np.random.default_rng(0)
+    params = {
+        "dataset": rng.random((N, NY, NX)),
+        "positions": np.array([[0.0, 1], [2, 4], [3, 6]]),
+        "probe": np.ones((NY, NX, 1), complex),
+        "acc_voltage": 60,
+        "pixel_size_y_A": 0.3,
+        "pixel_size_x_A": 0.2,
+        "backend": "cpu",
+        "devices": 1,
+        "epoch_max": 1,
+        "print_flag": 0,
+        "output_folder": str(tmp_path),
+    }
+    pyptyx.run(params)
+    (session,) = provenance.sessions(tmp_path)
+    assert session["workers"] == ["cpu"]
+    assert session["data"] is None
+    assert session["version"] == pyptyx.__version__
+    again = pyptyx.prepare_restart(tmp_path)
+    pyptyx.run({**again, "epoch_max": 2, "dataset": params["dataset"]})
+    assert len(provenance.sessions(tmp_path)) == 2
