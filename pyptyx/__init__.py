@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from pyptyx.engine.calibrate import calibrate
     from pyptyx.engine.describe import describe
     from pyptyx.engine.export import convert_to_nxs, load_nexus_params
+    from pyptyx.engine.export_images import export_images
     from pyptyx.engine.inspect import DataFile, load_data
     from pyptyx.engine.plan import Plan, plan
     from pyptyx.engine.run import Result, loss_and_gradient, run, simulate
     from pyptyx.engine.validate import validate
     from pyptyx.initialize import append_exp_params, prepare_restart
-    from pyptyx.params import change_params, load_params, load_preset, save_params
+    from pyptyx.params import change_params, load_params, load_preset
+    from pyptyx.utils import save_params
 
 __version__ = "0.1.0"
 _version_ = __version__
@@ -40,6 +42,7 @@ __all__ = [
     "depth_sections",
     "describe",
     "direct_image",
+    "export_images",
     "live_image",
     "load_data",
     "load_nexus_params",
@@ -71,12 +74,14 @@ _HOMES = {
     "pyptyx.engine.calibrate": ("calibrate",),
     "pyptyx.engine.describe": ("describe",),
     "pyptyx.engine.export": ("convert_to_nxs", "load_nexus_params"),
+    "pyptyx.engine.export_images": ("export_images",),
     "pyptyx.engine.inspect": ("DataFile", "load_data"),
     "pyptyx.engine.plan": ("Plan", "plan"),
     "pyptyx.engine.run": ("Result", "loss_and_gradient", "run", "simulate"),
     "pyptyx.engine.validate": ("validate",),
     "pyptyx.initialize": ("append_exp_params", "prepare_restart"),
-    "pyptyx.params": ("change_params", "load_params", "load_preset", "save_params"),
+    "pyptyx.params": ("change_params", "load_params", "load_preset"),
+    "pyptyx.utils": ("save_params",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 _FACES = (

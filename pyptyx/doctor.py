@@ -24,6 +24,8 @@ _PACKAGES = {
     "torch": "torch",
     "rosettasciio": "io",
     "hdf5plugin": "io",
+    "tifffile": "tiff",
+    "shtab": "completion",
 }
 _DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
 

@@ -100,6 +100,9 @@ def aberrations() -> Drawn:
             q = _SEMIANGLE_RAD / _WAVELENGTH_A / np.hypot(y, x)
             value = aberration_phase(coefficients, np.array(y * q), np.array(x * q), _WAVELENGTH_A)
             facts[f"{name} {direction}"] = float(np.round(value, 6))
+        if name.startswith("C21"):
+            place = _centre_of_mass(abs(probe) ** 2, grid.y_A, grid.x_A)
+            facts |= {f"{name}, probe {axis}": float(a) for axis, a in zip("yx", place, strict=True)}
     first, second = (ax for ax in figure.axes if ax.get_subplotspec().colspan.start == 0)
     first.set_ylabel("χ (red > 0)")
     second.set_ylabel("probe")

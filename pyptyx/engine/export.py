@@ -186,7 +186,7 @@ def _data_file(
     path = Path(given)
     if not checksum:
         return DataFile(path.name)
-    if not path.is_file() or False:
+    if not path.is_file() or (recorded and not provenance.is_unchanged(recorded)):
         logger.warning("%s is not what the run has read: exported without a checksum", path)
         return DataFile(path.name)
     return DataFile(path.name, provenance.checksum(path), provenance.ALGORITHM)

@@ -3,12 +3,11 @@
 Far from the solution a step on a few per cent of the measurements brings nearly as much as one on
 all of them.  Each mini-batch takes one scaled gradient step on object and probe,
 
-    u <- u - α_k H0 g
+    u <- u - α_k H0 g,        α_k = 1, 1/2, 1/4 ... in sweep k = 0, 1, 2 ...
 
 with gradient and curvature `H0⁻¹` (see `pyptyx.engine.preconditioner`) of its own measurements, so
-with one measurement it is ePIE, with several its parallel form.  The noise of a mini-batch stays in
-the object in proportion to the step: where counts are few, the mini-batches are larger, and ``α_k =
-1, 1/2, 1/4 ...`` in sweep k = 0, 1, 2 ...; otherwise ``α_k = 1``.
+with one measurement it is ePIE, with several its parallel form.  The steps shrink because the noise
+of a mini-batch stays in the object in proportion to them.
 
 The residuals are those of amplitudes whatever the loss of the run is, because most others are
 without bounds where a start predicts nothing.  Only before a Poisson loss of less than a count per
@@ -44,20 +43,18 @@ Tree = dict[str, Any]
 MOVED = ("object", "probe")
 """Variables that a mini-batch says enough about."""
 
-MINI_BATCHES = (12, 48)
-"""Mini-batches per sweep of few and of many counts, if the parameters leave it open.
+MINI_BATCHES = 12
+"""Mini-batches per sweep, if the parameters leave it open.
 
-More of them gain more, and leave more noise in the object.
+With more of them the loss falls faster, but the noise of each one stays in the object where the
+data hardly determine it, beyond twice the aperture above all.
 """
-
-_FEW_COUNTS = 10.0
-"""Counts per pixel below which noise decides."""
 
 _AUTOMATIC = 3
 """Sweeps of a run that starts from a flat object."""
 
-_SHRINK = (0.5, 1.0)
-"""Factor on the step from sweep to sweep, with few and with many counts."""
+_SHRINK = 0.5
+"""Factor on the step from sweep to sweep."""
 
 
 def planned_sweeps(problem: Reconstruction, values: Mapping[str, Any], epoch: int) -> int:
@@ -84,7 +81,7 @@ def planned_sweeps(problem: Reconstruction, values: Mapping[str, Any], epoch: in
     if asked == "auto":
         obj = problem.x["object"]
         flat = bool((obj == obj[..., :1, :1]).all())
-        several = len(problem.sequence_at(values)) >= 4 * MINI_BATCHES[0]
+        several = len(problem.sequence_at(values)) >= 4 * MINI_BATCHES
         return _AUTOMATIC if flat and several else 0
     return int(asked)
 
@@ -116,13 +113,12 @@ def warm_start(
     term = _tame(problem, objective.data)
     rng = np.random.default_rng(problem.params["seed"])
     size = problem.params["warm_start_batch"]
-    many = _mean_count(problem) >= _FEW_COUNTS
-    count = MINI_BATCHES[many] if size == "auto" else -(-len(sequence) // int(size))
+    count = MINI_BATCHES if size == "auto" else -(-len(sequence) // int(size))
     place = batching.curve(problem.scan.corners)
     x, means = problem.x, []
     for sweep in range(sweeps):
         groups = mini_batches(sequence, place, count, rng)
-        x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK[many] ** sweep))
+        x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK**sweep))
         means.append(float(np.mean(losses)))
         logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, means[-1])
     text = f"warm start: {sweeps} sweeps of {len(groups)} mini-batches"

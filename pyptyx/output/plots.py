@@ -356,7 +356,8 @@ def _scale_bar(
     rows, columns = shape
     length = _round_length(0.25 * columns * step)
     width = length / step
-    left, bottom, thick = 0.05 * columns, 0.94 * rows, max(0.012 * rows, 0.2)
+    # Pixel centres have whole numbers: the picture begins at -0.5.
+    left, bottom, thick = 0.05 * columns - 0.5, 0.94 * rows - 0.5, max(0.012 * rows, 0.2)
     ax.add_patch(Rectangle((left, bottom), width, thick, fc="white", ec="black", lw=0.5))
     ax.text(
         left,

@@ -198,7 +198,7 @@ OPTIMISER = table(
         'Sweeps of mini-batches before epoch 0, not with `optimizer="pypty"`; auto makes 3 if the '
         "object starts flat.", "epochs", NON_NEGATIVE, choices=("auto",)),
     Row("warm_start_batch", "auto", either(TEXT, INT),
-        "Measurements per mini-batch; auto takes a 48th of them, a 12th if counts are few.",
+        "Measurements per mini-batch; auto takes a twelfth of them.",
         bounds=ONE_OR_MORE, choices=("auto",)),
     Row("epoch_max", 200, INT, "Epoch at which the run ends.", "epochs", NON_NEGATIVE),
     Row("convergence_tol", 0.0, FLOAT,

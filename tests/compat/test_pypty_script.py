@@ -257,7 +257,8 @@ def test_nothing_is_printed_to_the_output(level, calibrated, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert bool(printed.err) == (level > 0)
-    assert ("epoch 1: loss" in printed.err) == (level > 1)
+    # Level 1 is a progress bar; without a terminal, as here, a few plain lines.
+    assert ("epoch 1: loss" in printed.err) == (level > 0)
     assert ("slope" in printed.err) == (level > 2)
     assert ("data: 100" in printed.err) == (level > 3)
 

@@ -98,10 +98,11 @@ def finished(folder, slices=1):
     names = small(folder)
     np.save(folder / "patterns.npy", names["experiment"].pop("dataset"))
     names["experiment"] |= {"data_path": str(folder / "patterns.npy"), "total_thickness": 40.0}
-    names["experiment"] |= {"slice_thickness": None, "output_folder": str(folder / "results")}
-    params = pyptyx.append_exp_params(names["experiment"], {"epoch_max": 2, "num_slices": slices})
+    names["experiment"] |= {"num_slices": slices, "output_folder": str(folder / "results")}
+    params = pyptyx.append_exp_params(names["experiment"], {"epoch_max": 2})
     result = pyptyx.run(params)
-    return {"params": params, "result": result, "patterns": patterns(), "n_patterns": N}
+    names = {"params": params, "result": result, "patterns": patterns(), "n_patterns": N}
+    return names | _package()
 
 
 def thick(folder):
@@ -215,8 +216,6 @@ SCENES = {
     "howto/focal_series.md": focal_series,
     "howto/formats.md": other_programs,
     "howto/from_pypty.md": small,
-    "howto/from_py4dstem.md": small,
-    "howto/from_ptyrad.md": other_programs,
     "howto/larbed.md": tilt_series,
     "howto/live_editing.md": finished,
     "howto/memory.md": scan_toml,

@@ -103,7 +103,8 @@ key = 3
 1. A list
 
     ```python
-    b = open("made.toml").read()
+    with open("made.toml") as file:
+        b = file.read()
     ```
 
 ```console
@@ -154,5 +155,6 @@ def test_a_failing_block_fails_at_its_line(page, tmp_path):
 
 def test_every_fence_is_seen():
     for path in PAGES.values():
-        fences = sum(line.lstrip().startswith("```") for line in path.open(encoding="utf-8"))
+        lines = path.read_text(encoding="utf-8").splitlines()
+        fences = sum(line.lstrip().startswith("```") for line in lines)
         assert fences == 2 * len(blocks.blocks(path))

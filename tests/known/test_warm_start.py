@@ -73,8 +73,7 @@ def test_it_saves_passes_over_the_data(kind):
     cold = records(params | {"warm_start_epochs": 0}, 6)
     assert warm[-1].loss_after < cold[-1].loss_after
     assert (warm[0].sweeps, cold[0].sweeps) == (3, 0)
-    count = 12 if "near_field" in kind else 48  # few and many counts per pixel
-    assert f"warm start: 3 sweeps of {count} mini-batches" in warm[0].warnings
+    assert "warm start: 3 sweeps of 12 mini-batches" in warm[0].warnings
 
 
 def test_the_seed_decides():
@@ -104,12 +103,12 @@ def swept(params, sweeps=2):
 @pytest.mark.parametrize(
     ("height", "algorithm", "residuals"),
     [
-        (0.05, "ml", "12 mini-batches, ml_shifted"),
-        (0.05, "ml_shifted", "12 mini-batches, ml_shifted"),
-        (0.05, "lsq_sqrt", "12 mini-batches, lsq_sqrt"),
-        (0.2, "ml", "12 mini-batches, lsq_sqrt"),
-        (4.0, "ml_shifted", "48 mini-batches, lsq_sqrt"),
-        (4.0, "lsq", "48 mini-batches, lsq_sqrt"),
+        (0.05, "ml", "ml_shifted per measurement"),
+        (0.05, "ml_shifted", "ml_shifted per measurement"),
+        (0.05, "lsq_sqrt", "lsq_sqrt per measurement"),
+        (0.2, "ml", "lsq_sqrt per measurement"),
+        (4.0, "ml_shifted", "lsq_sqrt per measurement"),
+        (4.0, "lsq", "lsq_sqrt per measurement"),
     ],
 )
 def test_few_counts_need_care(height, algorithm, residuals):
@@ -136,7 +135,7 @@ def test_what_is_held_stays_and_a_fixed_modulus_too():
 @pytest.mark.parametrize("growth", [6.0, 1e9])
 def test_sweeps_that_do_not_help_are_taken_back(growth, monkeypatch):
     """Steps far too long, and so long that the loss is no number any more."""
-    monkeypatch.setattr("pyptyx.engine.warm_start._SHRINK", (growth, growth))
+    monkeypatch.setattr("pyptyx.engine.warm_start._SHRINK", growth)
     with np.errstate(all="ignore"):
         before, after, message = swept(scene(default_dtype="single"))
     assert after is before

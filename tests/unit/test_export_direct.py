@@ -13,6 +13,7 @@ from pyptyx.engine.direct_dpc import finish
 from pyptyx.engine.export import convert_to_nxs, load_nexus_params
 from pyptyx.errors import DataError
 from pyptyx.output import provenance
+from pyptyx.output.maps import Axis, Map
 from pyptyx.params import load_params, save_params
 
 
@@ -163,3 +164,10 @@ def test_direct_methods_save_their_parameters(tmp_path):
     assert np.load(tmp_path / "dpc/idpc.npy").shape == SCAN
     assert direct_run.output_folder(params, "tcbf", save=False) is None
     assert not (tmp_path / "tcbf").exists()
+
+
+def test_the_pixel_of_a_map_is_that_of_its_rows_and_columns():
+    y, x = (Axis(n, s * np.arange(3 + s), "angstrom") for n, s in (("y", 2), ("x", 5)))
+    assert Map("a", {}, (Axis("z", np.arange(4)), y, x)).pixel_A == (2.0, 5.0)
+    assert Map("a", {}, (y, Axis("q_x", x.values, "1/angstrom"))).pixel_A is None
+    assert Map("a", {}, (y, Axis("x", x.values))).pixel_A is None
