@@ -152,6 +152,12 @@ def other_programs(folder):
     return {}
 
 
+def other_users(folder):
+    """Their patterns under their names, and a result of PtyRAD."""
+    other_programs(folder)
+    return {"datacube": patterns(), "patterns": patterns()}
+
+
 def camera(folder):
     """`small`, and a camera that hands out rows of patterns."""
     names = small_file(folder)
@@ -216,6 +222,8 @@ SCENES = {
     "howto/focal_series.md": focal_series,
     "howto/formats.md": other_programs,
     "howto/from_pypty.md": small,
+    "howto/from_py4dstem.md": other_users,
+    "howto/from_ptyrad.md": other_users,
     "howto/larbed.md": tilt_series,
     "howto/live_editing.md": finished,
     "howto/memory.md": scan_toml,

@@ -383,7 +383,7 @@ def test_constraints_on_a_device(params, monkeypatch):
         "aperture_mask": 0.7, "puzzle_positions": True, "atv_weight": 1e-3,
         "mixed_variance_weight": 1e-3, "wedge_mu": 1e-3, "beta_wedge": 1.0, "window_weight": 1e-3,
         "window": [0.4, 0.9], "phase_norm_weight": 1e-3, "probe_mod_reg_weight": 1e-6,
-        "deformation_reg_weight_positions": 0.1,
+        "deformation_reg_weight_positions": 0.1, "kernels": "reference",
     }  # fmt: skip
     expected = pyptyx.run(params | settings)
     monkeypatch.setattr(setup, "make_backends", lambda devices, prefer, kernels: [GuardBackend()])
