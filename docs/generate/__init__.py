@@ -1,1 +1,1 @@
-"""What is generated for these pages: pictures of signs, pictures of tutorials, lists of commands."""
+"""What is generated: pictures of signs and tutorials, the page of the commands."""

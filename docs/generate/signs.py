@@ -7,6 +7,7 @@ states.  They are written into the file, so that a test can compare them with th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,7 +40,8 @@ def defocus() -> Drawn:
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     facts = {}
     axes = figure.subplots(1, 2, sharey=True)
-    for ax, (name, c10) in zip(axes, {"overfocus": 200.0, "underfocus": -200.0}.items(), strict=True):
+    beams = {"overfocus": 200.0, "underfocus": -200.0}
+    for ax, (name, c10) in zip(axes, beams.items(), strict=True):
         spectrum = np.fft.fft2(_exit_wave(grid, {"extra_probe_defocus": c10}))
         planes = [np.fft.ifft2(fresnel_propagator(grid, z) * spectrum) for z in heights]
         profiles = np.stack([abs(plane[grid.shape[0] // 2]) ** 2 for plane in planes])
@@ -82,7 +84,8 @@ def aberrations() -> Drawn:
     along = {"+x": (0, 1), "-x": (0, -1), "+y": (1, 0), "-y": (-1, 0), "+x+y": (1, 1)}
     figure = Figure(figsize=(10, 3), layout="constrained")
     facts = {}
-    for number, (name, column) in enumerate(zip(names, figure.subplots(2, 8).T, strict=True)):
+    columns = figure.subplots(2, len(names)).T
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         coefficients = np.zeros(len(names))
         coefficients[number] = 1.5 * _WAVELENGTH_A / _SEMIANGLE_RAD ** (int(name[1]) + 1)
         chi = aberration_phase(coefficients, q_y[:, None], q_x[None, :], _WAVELENGTH_A)
@@ -102,10 +105,9 @@ def aberrations() -> Drawn:
             facts[f"{name} {direction}"] = float(np.round(value, 6))
         if name.startswith("C21"):
             place = _centre_of_mass(abs(probe) ** 2, grid.y_A, grid.x_A)
-            facts |= {f"{name}, probe {axis}": float(a) for axis, a in zip("yx", place, strict=True)}
-    first, second = (ax for ax in figure.axes if ax.get_subplotspec().colspan.start == 0)
-    first.set_ylabel("χ (red > 0)")
-    second.set_ylabel("probe")
+            facts |= {f"{name}, probe y": float(place[0]), f"{name}, probe x": float(place[1])}
+    columns[0][0].set_ylabel("χ (red > 0)")
+    columns[0][1].set_ylabel("probe")
     return figure, facts
 
 
@@ -214,7 +216,7 @@ def orientation() -> Drawn:
     """What `flip_ky` and `transpose_patterns` do with a pattern."""
     stored = np.pad(_LETTER, ((2, 2), (3, 3))).astype(np.float32)
     stored[2, 7] = 2  # the right end of its upper arm
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "as stored": {},
         "flip_ky": {"flip_ky": True},
         "transpose_patterns": {"transpose": True},

@@ -74,7 +74,11 @@ def append_exp_params(
     exp["acc_voltage"] = exp["acc_voltage"] or metadata.acc_voltage_kV
     if exp["defocus"] is None:
         exp["defocus"] = metadata.defocus_A or 0.0
-    if "num_slices" in experimental_params and "slice_thickness" not in experimental_params:
+    if "num_slices" not in experimental_params and "num_slices" in preset:
+        exp["num_slices"] = preset["num_slices"]
+    if "slice_thickness" not in experimental_params and (
+        "num_slices" in experimental_params or "num_slices" in preset
+    ):
         exp["slice_thickness"] = None  # the user has decided; "auto" is only a default
     if "seed" not in experimental_params:
         exp["seed"] = preset.get("seed", exp["seed"])

@@ -3,11 +3,12 @@
 Far from the solution a step on a few per cent of the measurements brings nearly as much as one on
 all of them.  Each mini-batch takes one scaled gradient step on object and probe,
 
-    u <- u - α_k H0 g,        α_k = 1, 1/2, 1/4 ... in sweep k = 0, 1, 2 ...
+    u <- u - α_k H0 g,        α_k = 1, 1/2, 1/4 ... in sweep k = 0, 1, 2 ... (probe: a quarter)
 
 with gradient and curvature `H0⁻¹` (see `pyptyx.engine.preconditioner`) of its own measurements, so
 with one measurement it is ePIE, with several its parallel form.  The steps shrink because the noise
-of a mini-batch stays in the object in proportion to them.
+of a mini-batch stays in the object in proportion to them.  The probe follows slowly: it is nearly
+known, and where it moves as fast as the object it takes up what belongs to the object.
 
 The residuals are those of amplitudes whatever the loss of the run is, because most others are
 without bounds where a start predicts nothing.  Only before a Poisson loss of less than a count per
@@ -40,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 
-MOVED = ("object", "probe")
-"""Variables that a mini-batch says enough about."""
+MOVED = {"object": 1.0, "probe": 0.25}
+"""Variables that a mini-batch says enough about, and factors on their steps."""
 
 MINI_BATCHES = 12
 """Mini-batches per sweep, if the parameters leave it open.
@@ -76,7 +77,7 @@ def planned_sweeps(problem: Reconstruction, values: Mapping[str, Any], epoch: in
         return 0
     if params["algorithm"] == "lsq_compressed":  # its signals may be negative: no amplitudes
         return 0
-    if not set(MOVED) & set(active_variables(problem, values)):
+    if not MOVED.keys() & set(active_variables(problem, values)):
         return 0
     if asked == "auto":
         obj = problem.x["object"]
@@ -189,6 +190,7 @@ def _sweep(
         local = objective.on(term.replace(1.0, batches), objective.to_model(u))
         point = local.fun(u)
         losses.append(point.value / len(group))
-        u = trees.axpy(-step, local.initial_hessian(floor=CAREFUL_FLOOR)(point.g), u)
+        d = local.initial_hessian(floor=CAREFUL_FLOOR)(point.g)
+        u = {k: trees.axpy(-step * MOVED[k], {k: d[k]}, u)[k] for k in u}
     x, _ = objective.enter(objective.to_model(u))
     return x, losses

@@ -10,7 +10,7 @@ import pyptyx
 
 ROOT = Path(__file__).parents[2]
 
-SCAN, WINDOW, REZ_A = (10, 12), (24, 26), 0.1
+SCAN, WINDOW, REZ_A = (8, 9), (24, 26), 0.1
 PIXEL_A = tuple(1 / (n * REZ_A) for n in WINDOW)
 STEP_A, DEFOCUS_A, ENERGY_KV, SEMIANGLE = 0.8, -150.0, 80, 0.025
 N = SCAN[0] * SCAN[1]
@@ -80,6 +80,14 @@ def small(folder):
         "output_folder": "results",
     }
     return {"experiment": experiment, "preset": {"epoch_max": 2, "num_slices": 1}}
+
+
+def of_pypty(folder):
+    """What a script of PyPty has defined."""
+    names = small(folder)
+    experimental_params = names["experiment"] | {"output_folder": "results/"}
+    named = {"experimental_params": experimental_params, "pypty_params": names["preset"]}
+    return {**named, "output_folder": "results/"}
 
 
 def small_file(folder):
@@ -221,7 +229,7 @@ SCENES = {
     "howto/figures.md": thick,
     "howto/focal_series.md": focal_series,
     "howto/formats.md": other_programs,
-    "howto/from_pypty.md": small,
+    "howto/from_pypty.md": of_pypty,
     "howto/from_py4dstem.md": other_users,
     "howto/from_ptyrad.md": other_users,
     "howto/larbed.md": tilt_series,

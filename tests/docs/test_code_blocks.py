@@ -78,7 +78,7 @@ def test_scenes_belong_to_pages():
 
 # ---- the runner itself ---------------------------------------------------------------------------
 
-PAGE = '''\
+PAGE = """\
 Text with `code`.
 
 ```python
@@ -112,7 +112,7 @@ $ pyptyx keys epoch_max
 epoch_max  [preset]
 ...
 ```
-'''
+"""
 
 
 @pytest.fixture

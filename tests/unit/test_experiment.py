@@ -156,6 +156,17 @@ def test_number_of_slices(exp, given, expected):
     np.testing.assert_allclose(params["slice_distances"], [100 / expected])
 
 
+@pytest.mark.parametrize(
+    ("given", "preset", "expected"),
+    [({}, {"num_slices": 4}, 4), ({"num_slices": 3}, {"num_slices": 4}, 3)],
+    ids=["of the preset", "of the experiment"],
+)
+def test_number_of_slices_may_be_the_presets(exp, given, preset, expected):
+    params = face.append_exp_params(exp | {"total_thickness": 60} | given, preset)
+    assert params["num_slices"] == params["obj"].shape[2] == expected
+    assert params["slice_distances"] == [60 / expected]
+
+
 def test_random_object_is_seeded_and_covers_the_scan(exp):
     exp |= {"num_obj_modes": 2, "obj_phase_sigma": 0.3, "num_slices": 4}
     params = face.append_exp_params(exp)
