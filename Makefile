@@ -37,7 +37,7 @@ demo: $(VENV)/.installed
 	$(BIN)/pyptyx demo --output $(DEMO_OUTPUT)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -W error --strict-markers $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -W error --strict-markers $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

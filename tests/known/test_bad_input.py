@@ -527,7 +527,7 @@ def test_a_folder_without_permission(call, tmp_path, monkeypatch):
 
 def test_without_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("pyptyx.backend.Backend.free_bytes", lambda self: 1000)
-    with pytest.raises(DeviceError, match=r"memory: expected .* MiB .* got .* Use fewer"):
+    with pytest.raises(DeviceError, match=r"memory: expected .* MiB .* got .* fewer slices"):
         run()(tmp_path)()
     assert contents(tmp_path) == {}
 
