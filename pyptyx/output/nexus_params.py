@@ -27,6 +27,9 @@ _PYPTY_ADDITIONS = ("dataset", "software")
 """Entries of PyPty that are no parameters: the name of a file, and its own."""
 
 
+_RESERVED = ("_mask", "_set", "_end", "_errors", "_indices", "_weights", "_offset")
+
+
 def write_parameters(process: h5py.Group, document: Document, arrays: Arrays) -> None:
     """Write parameters into an NXprocess group.
 
@@ -49,10 +52,12 @@ def write_parameters(process: h5py.Group, document: Document, arrays: Arrays) ->
     for key, value in document.items():
         if not key.isidentifier():
             continue
+        # A name that ends like those NeXus keeps for companions of a field needs such a field.
+        name = f"{key}_value" if key.endswith(_RESERVED) else key
         if isinstance(value, dict) and value.keys() == {"$array"}:
-            values[key] = stored[value["$array"]]
+            values[name] = stored[value["$array"]]
         elif _hdf5_can_hold(value):
-            values[key] = value
+            values[name] = value
 
 
 def _hdf5_can_hold(value: Any) -> bool:

@@ -55,6 +55,8 @@ def write_run(folder, slices=1, object_modes=1, probe_modes=1, scenarios=1):
         "preparation_date": "2026-02-27T08:30:00+01:00",
         "total_thickness": 12.0,
         "recon_type": "near_field" if scenarios > 1 else "far_field",
+        # As real runs have them; NeXus reserves the ending for companions of a field.
+        "aperture_mask": np.eye(NY, NX),
     }
     if slices == 1:
         del params["slice_distances"]

@@ -116,7 +116,7 @@ def test_beside_a_run_its_object_is_shown_first(folder, tmp_path):
     write_run(folder, **RUNS["single_slice"])
     write_direct(folder)
     path = convert_to_nxs(folder, tmp_path / "x.nxs")
-    assert load_nexus_params(path) == load_params(folder)
+    np.testing.assert_equal(load_nexus_params(path), load_params(folder))
     with h5py.File(path) as file:
         assert file["entry"].attrs["default"] == "transmission"
         assert "direct_mf" in file["entry"]
