@@ -7,6 +7,7 @@ inverse ones ``1/N``, as in ``numpy.fft``; complex64 stays complex64.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
@@ -70,8 +71,8 @@ class Backend:
 
     def __init__(self, fast: bool = False) -> None:
         self.xp: Any = np
-        self.compiled = fast and _installed("numba")
-        self._windows = WindowTransforms() if fast and _installed("pyfftw") else None
+        self.compiled = fast and _usable("numba")
+        self._windows = WindowTransforms() if fast and _usable("pyfftw") else None
 
     @property
     def has_fftw(self) -> bool:
@@ -318,6 +319,18 @@ class _DeviceContext(AbstractContextManager[Any]):
     def __exit__(self, *exc: Any) -> None:
         for part in reversed(self._parts):
             part.__exit__(*exc)
+
+
+def _usable(package: str) -> bool:
+    """Whether an optional package is there and can be imported with the NumPy that is there."""
+    if not _installed(package):
+        return False
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # whatever is wrong with it, there is a way without
+        logger.warning("%s is installed but cannot be used: %s", package, error)
+        return False
+    return True
 
 
 def _installed(package: str) -> bool:

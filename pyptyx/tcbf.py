@@ -78,8 +78,8 @@ def run_tcbf_alignment(  # noqa: PLR0913 - PyPty's signature
     method : {"varpro", "xcorr"}
         Profile likelihood of a weak phase object, or cross-correlation.
     refine_box_dim, upsample, pattern_blur_width, scan_pad, aperture, subscan_region
-        Without effect, like the next ones: peaks are found to 0.02 scan points, images are tapered
-        and padded as needed, and the disc is that of the data.
+        Without effect, like the next ones: peaks are found to 0.02 scan points, images are padded
+        as needed, and the disc is that of the data.
     compensate_lowfreq_drift, append_lowfreq_shifts_to_params, interpolate_scan_factor
     binning_cross_corr, phase_cross_corr_formula, x_scale_lsq, tol_ctf
 

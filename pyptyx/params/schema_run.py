@@ -274,8 +274,8 @@ MEMORY = table(
     Row("load_one_by_one", True, BOOL,
         "Keep the data on the host and stream batches to the device; otherwise the device keeps "
         "what it has been sent."),
-    Row("smart_memory", True, BOOL, "Prefer little memory to speed.", schedulable=True),
-    Row("remove_fft_cache", False, BOOL, "Free the FFT plans after every epoch."),
+    Row("smart_memory", True, BOOL, "Without effect; `wave_storage` decides.", schedulable=True),
+    Row("remove_fft_cache", False, BOOL, "Without effect; the plans are few and are kept."),
     Row("compute_batch", "auto", either(TEXT, INT), "Measurements computed at once on a device.",
         choices=("auto",), bounds=ONE_OR_MORE),
     Row("wave_storage", "auto", TEXT,

@@ -47,7 +47,7 @@ class Device(EmulatedDevice):
 
 @pytest.fixture(scope="module")
 def case():
-    return Case(slices=2, modes=2, patterns=13)
+    return Case(slices=2, modes=3, patterns=13)
 
 
 def term_of(case, devices, loss="lsq_sqrt", size=5):

@@ -11,7 +11,7 @@ from pyptyx.physics.grid import Grid
 from pyptyx.physics.kernels.cuda import unsupported
 from pyptyx.physics.kernels.cuda.layout import Layout, lit_columns, reach
 from pyptyx.physics.kernels.cuda.source import TASK_TYPE, task_record
-from pyptyx.physics.kernels.cuda.workspace import address, workspace_bytes, workspace_shapes
+from pyptyx.physics.kernels.cuda.workspace import address, workspace_shapes
 from pyptyx.physics.model import Batch
 from pyptyx.physics.tilt import TiltPlan
 from tests.gpu.emulator import EmulatedBackend, needs_compiler
@@ -320,16 +320,7 @@ def test_memory_of_a_batch():
     assert shapes["wave"] == (9, 3, 20, 16)
     assert shapes["incoming"] == (4, 9, 3, 20, 16)
     assert shapes["probe_parts"] == (3, 3, 20, 15)
-    parts = 9 * 3 * 20 * 16 * 5 + 3 * 3 * 20 * 15 + 9 * (20 + 15)
-    doubles = 9 * (layout.lit_groups + layout.dark_groups) + 9 * 3 * layout.lit_groups
-    assert workspace_bytes(layout, 9, 4) == 8 * parts + 16 * doubles
-
-
-def test_memory_per_pattern_is_that_of_large_batches(case, backend):
-    per_pattern = case.evaluator(backend).bytes_per_pattern(3)
-    low, high = lit_columns(case.spec().grid.mask)
-    layout = Layout(case.shape, low, high, 3, "lsq")
-    assert per_pattern * 1000 == workspace_bytes(layout, 1000, case.slices)
+    assert shapes["ramp_x"] == (9, 15)
 
 
 def test_the_record_is_that_of_the_kernels():

@@ -1,5 +1,7 @@
 """The CPU translations and FFTW do what the reference kernels and SciPy do."""
 
+import importlib
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -169,6 +171,30 @@ def test_fftw_takes_what_it_has_a_plan_for(rng, dtype):
     np.testing.assert_array_equal(a, kept)
     again = transforms.transform(a, forward=True, overwrite=True)
     assert again is a
+
+
+@pytest.mark.parametrize("package", ["numba", "pyfftw"])
+def test_a_package_that_does_not_import_is_done_without(package, monkeypatch, caplog):
+    """numba refuses a NumPy it does not know yet."""
+    pytest.importorskip(package)
+    real = importlib.import_module
+
+    def refuse(name):
+        if name == package:
+            raise ImportError("Numba needs NumPy 2.3 or less")
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    backend = Backend(fast=True)
+    assert not (backend.compiled if package == "numba" else backend.has_fftw)
+    assert f"{package} is installed but cannot be used: Numba needs" in caplog.text
+
+
+def test_kernels_compile_where_nothing_can_be_kept(fast):
+    """A function without a file has no place next to it either."""
+    names = {}
+    exec("def double(a):\n    return 2 * a", names)
+    assert fast._compile(names["double"])(3) == 6
 
 
 def test_plans_are_kept_for_other_processes(rng, tmp_path, monkeypatch):

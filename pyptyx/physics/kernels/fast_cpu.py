@@ -6,6 +6,7 @@ Every function works on one batch in the order of its patterns; NaN and infinity
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -17,7 +18,16 @@ from pyptyx.physics.kernels import reference
 Array = Any
 
 _FAST = {"contract", "arcp", "nsz", "reassoc"}
-_compile = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled at its first call, and kept for the next process where there is a place for it."""
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST}
+    try:
+        return numba.njit(cache=True, **how)(function)
+    except RuntimeError:  # neither this folder nor the user's can be written to
+        return numba.njit(**how)(function)
+
 
 _CODES = {"lsq_sqrt": 0, "ml": 1, "lsq": 2, "lsq_sqrt_2": 3, "ml_shifted": 4}
 """The losses that `compare` knows; others go through the reference."""

@@ -15,9 +15,9 @@ from pyptyx.backend import Backend
 from pyptyx.errors import Problem, ShapeError
 from pyptyx.physics.kernels.cuda.batches import BatchRunner
 from pyptyx.physics.kernels.cuda.fixed_point import FixedPoint
-from pyptyx.physics.kernels.cuda.layout import CHUNK, DATA_TYPES, LOSSES, Layout, lit_columns
+from pyptyx.physics.kernels.cuda.layout import DATA_TYPES, LOSSES, Layout, lit_columns
 from pyptyx.physics.kernels.cuda.transforms import can_transform
-from pyptyx.physics.kernels.cuda.workspace import address, workspace_bytes
+from pyptyx.physics.kernels.cuda.workspace import address
 from pyptyx.physics.model import Batch, ModelSpec
 
 Array = Any
@@ -206,14 +206,6 @@ class PencilEvaluator:
         self._shifts.clear()
         if self._fixed is not None:
             self._fixed.clear()
-
-    def bytes_per_pattern(self, modes: int) -> int:
-        """Device memory that a pattern of a batch needs beside its data, with `modes` of the probe.
-
-        Batches are of any size; it does not depend on the kind of data.
-        """
-        layout, slices = self._layout(modes, "float32"), len(self._spec.distances_A) + 1
-        return workspace_bytes(layout, CHUNK, slices) // CHUNK
 
     def _targets(self, wanted: frozenset[str], batch: Batch, acc: Tree) -> dict[str, int]:
         """Addresses of what the kernels add gradients to."""

@@ -54,12 +54,6 @@ def workspace_shapes(layout: Layout, batch: int, slices: int) -> dict[str, tuple
 _DOUBLE = {"loss_parts", "shift_parts"}
 
 
-def workspace_bytes(layout: Layout, batch: int, slices: int) -> int:
-    """Device memory of a batch beside its data, in bytes."""
-    shapes = workspace_shapes(layout, batch, slices)
-    return sum(math.prod(s) * (16 if name in _DOUBLE else 8) for name, s in shapes.items())
-
-
 class Workspace:
     """The arrays of the largest batch so far; smaller batches use their beginnings."""
 
