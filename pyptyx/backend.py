@@ -19,7 +19,6 @@ import scipy.fft
 
 from pyptyx.device_group import DeviceGroup
 from pyptyx.errors import DeviceError
-from pyptyx.fftw import WindowTransforms
 from pyptyx.machine import available_cores, free_memory_bytes, physical_bytes
 from pyptyx.uploads import Unpack, Upload, UploadRing
 
@@ -60,8 +59,8 @@ class Backend:
 
     Parameters
     ----------
-    fast : bool
-        Use numba and FFTW, as far as they are installed.
+    kernels : {"auto", "segments", "reference"}
+        See `make_backends`.
     """
 
     name: str = "cpu"
@@ -69,15 +68,11 @@ class Backend:
     runs_cuda: bool = False
     fuses: bool = False
 
-    def __init__(self, fast: bool = False) -> None:
+    def __init__(self, kernels: str = "reference") -> None:
         self.xp: Any = np
-        self.compiled = fast and _usable("numba")
-        self._windows = WindowTransforms() if fast and _usable("pyfftw") else None
-
-    @property
-    def has_fftw(self) -> bool:
-        """Whether FFTW transforms the windows."""
-        return self._windows is not None
+        self.compiled = kernels != "reference" and _usable("numba")
+        self.fuses = kernels == "auto" and self.compiled
+        self._windows = _window_transforms() if self.compiled else None
 
     def context(self) -> AbstractContextManager[Any]:
         """Context in which the device of this backend is the current one."""
@@ -96,7 +91,8 @@ class Backend:
     def fft2(self, a: Array, overwrite: bool = False, band: Band | None = None) -> Array:
         """Forward DFT over the last two axes, no factor; outside a `band` undefined but finite."""
         if self._windows is not None and self._windows.fits(a):
-            return self._windows.transform(a, forward=True, overwrite=overwrite)
+            lit = band.columns if band else None
+            return self._windows.transform(a, forward=True, overwrite=overwrite, columns=lit)
         if band is None:
             return scipy.fft.fft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
         out = scipy.fft.fft(a, axis=-1, overwrite_x=overwrite)
@@ -106,12 +102,17 @@ class Backend:
 
     def ifft2(self, a: Array, overwrite: bool = False) -> Array:
         """Inverse DFT over the last two axes, factor ``1/N``."""
+        if self._windows is not None and self._windows.fits(a):
+            out = self._windows.transform(a, forward=False, overwrite=overwrite)
+            out /= a.shape[-2] * a.shape[-1]
+            return out
         return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, workers=1)
 
     def fft2_adjoint(self, a: Array, overwrite: bool = False, band: Band | None = None) -> Array:
         """Adjoint of `fft2`: the inverse DFT without its factor; `a` is zero outside a `band`."""
         if self._windows is not None and self._windows.fits(a):
-            return self._windows.transform(a, forward=False, overwrite=overwrite)
+            lit = band.rows if band else None
+            return self._windows.transform(a, forward=False, overwrite=overwrite, rows=lit)
         if band is None:
             return scipy.fft.ifft2(a, axes=(-2, -1), overwrite_x=overwrite, norm="forward")
         out = a if overwrite else a.copy()
@@ -321,6 +322,12 @@ class _DeviceContext(AbstractContextManager[Any]):
             part.__exit__(*exc)
 
 
+def _window_transforms() -> Any:
+    from pyptyx.vector_fft.windows import WindowTransforms
+
+    return WindowTransforms()
+
+
 def _usable(package: str) -> bool:
     """Whether an optional package is there and can be imported with the NumPy that is there."""
     if not _installed(package):
@@ -367,8 +374,8 @@ def make_backends(
     prefer : {"gpu", "cpu"}
         ``"cpu"`` uses NumPy even where a GPU is present.
     kernels : {"auto", "segments", "reference"}
-        The fastest there is (on a CPU numba and FFTW, as far as they are installed); on a GPU only
-        kernels between library FFTs; or plain array code.
+        The fastest there is (on a CPU by numba, if it is installed); only kernels between
+        transforms; or plain array code.
 
     Returns
     -------
@@ -390,4 +397,4 @@ def make_backends(
         count = n_cuda if devices == "auto" else min(int(devices), n_cuda)
         return [CupyBackend(d, kernels) for d in range(count)]
     count = available_cores() if devices == "auto" else int(devices)
-    return [Backend(fast=kernels != "reference") for _ in range(count)]
+    return [Backend(kernels) for _ in range(count)]

@@ -7,7 +7,6 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from pyptyx.fftw import wisdom_folder
 from pyptyx.files import obstacle
 
 # Packages, and the extra of pyptyx that brings them (empty: always installed).
@@ -19,7 +18,6 @@ _PACKAGES = {
     "tqdm": "",
     "cupy": "cuda13",
     "numba": "fast-cpu",
-    "pyfftw": "fast-cpu",
     "mpi4py": "mpi",
     "torch": "torch",
     "rosettasciio": "io",
@@ -71,11 +69,10 @@ def _workers() -> list[str]:
 
     backends = make_backends("auto")
     if backends[0].name == "cpu":
-        kernels = "compiled kernels (numba)" if backends[0].compiled else "NumPy kernels"
-        transforms = "FFTW" if backends[0].has_fftw else "SciPy's FFT"
+        compiled = "compiled kernels and transforms (numba)"
         return [
             f"no CUDA device: {len(backends)} threads, one per core",
-            f"{kernels}, {transforms}",
+            compiled if backends[0].compiled else "NumPy kernels, SciPy's FFT",
         ]
     lines = [f"{b.name:<14}{_gib(b.free_bytes())} free" for b in backends]
     return [*lines, f"one thread per device, {len(backends)} in all"]
@@ -87,7 +84,6 @@ def _caches() -> dict[str, Path]:
     kernels = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
     return {
         "CUDA kernels": Path(kernels),
-        "FFTW plans": wisdom_folder(),
         "matplotlib": Path(matplotlib.get_cachedir()),
     }
 

@@ -27,7 +27,7 @@ ALGORITHM = "sha256"
 """Of `checksum`."""
 
 _PACKAGES = (
-    *("numpy", "scipy", "h5py", "cupy-cuda13x", "cupy-cuda12x", "cupy", "numba", "pyfftw"),
+    *("numpy", "scipy", "h5py", "cupy-cuda13x", "cupy-cuda12x", "cupy", "numba"),
     "mpi4py",
 )
 """Distributions that can make a difference to numbers."""

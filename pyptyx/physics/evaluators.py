@@ -1,11 +1,11 @@
-"""Loss and gradient of a batch: by the chain of stages, or by kernels that fuse it on a GPU."""
+"""Loss and gradient of a batch: by the chain of stages, or by kernels that fuse it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pyptyx.physics.kernels.reference import Loss
+from pyptyx.physics.kernels.reference import Loss, squared_norms
 from pyptyx.physics.model import Batch, ForwardModel
 
 Array = Any
@@ -18,7 +18,7 @@ class Evaluator(Protocol):
     def evaluate(
         self, state: Tree, batch: Batch, data: Array, acc: Tree, weight: float
     ) -> tuple[Array, Array]:
-        """See `ForwardModel.loss_and_gradient`."""
+        """See `ForwardModel.loss_and_gradient`; without accumulators the losses alone."""
         ...
 
     def collect(self, acc: Tree) -> None:
@@ -26,7 +26,7 @@ class Evaluator(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget what has been kept back: an evaluation that was broken off begins again."""
+        """Forget what has been kept back: an evaluation begins, perhaps once more."""
         ...
 
 
@@ -41,7 +41,10 @@ class Chain:
         self, state: Tree, batch: Batch, data: Array, acc: Tree, weight: float
     ) -> tuple[Array, Array]:
         """See `Evaluator`."""
-        return self._model.loss_and_gradient(state, batch, data, self._loss, weight, acc)
+        if acc:
+            return self._model.loss_and_gradient(state, batch, data, self._loss, weight, acc)
+        intensity = self._model.forward(state, batch)[0]
+        return self._loss(intensity, data)[0], squared_norms(intensity - data)
 
     def collect(self, acc: Tree) -> None:
         """See `Evaluator`; nothing is kept back."""
@@ -51,7 +54,7 @@ class Chain:
 
 
 def fused(model: ForwardModel, loss: Loss, variables: Mapping[str, Array]) -> Evaluator | None:
-    """The fused evaluator for a model on a GPU, or None where the chain has to do.
+    """The fused evaluator for a model, or None where the chain has to do.
 
     Parameters
     ----------
@@ -60,10 +63,17 @@ def fused(model: ForwardModel, loss: Loss, variables: Mapping[str, Array]) -> Ev
     variables : mapping
         The variables of the model; only their names and shapes count.
     """
-    if not model.backend.fuses:
+    spec, backend = model.spec, model.backend
+    if not backend.fuses:
         return None
-    from pyptyx.physics.kernels.cuda import PencilEvaluator, unsupported
+    if backend.runs_cuda:
+        from pyptyx.physics.kernels import cuda
 
-    if unsupported(model.spec, loss.name, variables) is not None:
+        if cuda.unsupported(spec, loss.name, variables) is not None:
+            return None
+        return cuda.PencilEvaluator(spec, loss.name, loss.floor, backend)
+    from pyptyx.physics.kernels import cpu
+
+    if cpu.unsupported(spec, loss.name, variables) is not None:
         return None
-    return PencilEvaluator(model.spec, loss.name, loss.floor, model.backend)
+    return cpu.StripEvaluator(spec, loss, backend)

@@ -208,7 +208,8 @@ class DataTerm:
         def start(worker: int) -> Partial:
             local = _to_worker(state, self._models[worker].backend)
             acc = trees.zeros_like({k: local[k] for k in like})
-            evaluator = self._evaluator(worker, local) if like else None
+            evaluator = self._evaluator(worker, local)
+            evaluator.reset()
             return Partial(np.zeros((2, self._rows)), local, acc, evaluator)
 
         def finish(worker: int, partial: Partial) -> Partial:
@@ -218,7 +219,7 @@ class DataTerm:
         with ReadAhead(self._feed, self._limit.split(self.batches), backends) as data:
 
             def work(worker: int, partial: Partial, indices: np.ndarray) -> Partial:
-                return self._work(worker, partial, indices, data.get(worker, indices))
+                return self._work(partial, indices, data.get(worker, indices))
 
             total = self._executor.map_reduce(
                 start, self._limit.guard(work, backends), self.batches, self._merge, summed, finish
@@ -309,16 +310,12 @@ class DataTerm:
         order = np.argsort(np.concatenate(self.batches))
         return np.concatenate(out)[order]
 
-    def _work(self, worker: int, partial: Partial, indices: np.ndarray, data: Array) -> Partial:
+    def _work(self, partial: Partial, indices: np.ndarray, data: Array) -> Partial:
         """Loss and gradient of one batch, added to the worker's sums."""
-        batch = self._scan.batch(indices)
-        if partial.evaluator is not None:
-            value, sse = partial.evaluator.evaluate(
-                partial.state, batch, data, partial.acc, self.weight
-            )
-        else:
-            intensity = self._models[worker].forward(partial.state, batch)[0]
-            value, sse = self._loss(intensity, data)[0], squared_norms(intensity - data)
+        assert partial.evaluator is not None
+        value, sse = partial.evaluator.evaluate(
+            partial.state, self._scan.batch(indices), data, partial.acc, self.weight
+        )
         partial.pending.append((indices, value, sse))
         return partial
 

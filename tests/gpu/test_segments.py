@@ -247,7 +247,7 @@ def test_names_and_signatures_are_those_of_the_reference():
 
 def test_the_translation_for_the_cpu_has_the_same_names():
     pytest.importorskip("numba")
-    fast_cpu = select(Backend(fast=True))
+    fast_cpu = select(Backend("auto"))
     for name in SEGMENTS:
         expected = inspect.signature(getattr(reference, name)).parameters
         assert list(inspect.signature(getattr(fast_cpu, name)).parameters) == list(expected), name

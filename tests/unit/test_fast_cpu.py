@@ -1,4 +1,4 @@
-"""The CPU translations and FFTW do what the reference kernels and SciPy do."""
+"""The CPU translations do what the reference kernels do."""
 
 import importlib
 
@@ -7,7 +7,6 @@ import pytest
 import scipy.fft
 
 from pyptyx.backend import Backend
-from pyptyx.fftw import LARGEST_WINDOW, WindowTransforms
 from pyptyx.physics.grid import Band, Grid
 from pyptyx.physics.kernels import reference
 from pyptyx.physics.kernels.reference import Loss
@@ -135,10 +134,10 @@ def test_marginals(fast, rng, grid, dtype, axes):
             np.testing.assert_allclose(got, expected, atol=TOLERANCE[dtype] * abs(expected).max())
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["SciPy", "FFTW"])
+@pytest.mark.parametrize("fast", [False, True], ids=["SciPy", "vectors"])
 def test_transforms_with_a_band(rng, grid, dtype, fast):
     """Forward: right inside the band; backward: of what is zero outside."""
-    backend = Backend(fast)
+    backend = Backend("segments" if fast else "reference")
     a = waves(rng, dtype, 2, 3, *grid.shape)
     expected = scipy.fft.fft2(a)
     got = backend.fft2(a.copy(), overwrite=True, band=grid.band)
@@ -154,80 +153,37 @@ def test_transforms_with_a_band(rng, grid, dtype, fast):
             np.testing.assert_array_equal(b, limited)
 
 
-def test_fftw_takes_what_it_has_a_plan_for(rng, dtype):
-    pytest.importorskip("pyfftw")
-    transforms = WindowTransforms()
-    a = waves(rng, dtype, 3, 2, 10, 14)
-    assert transforms.fits(a)
-    assert not transforms.fits(a[..., ::2])
-    assert not transforms.fits(a.real.copy())
-    assert not transforms.fits(np.empty((LARGEST_WINDOW + 1, 1), dtype))
-    kept = a.copy()
-    np.testing.assert_allclose(
-        transforms.transform(a, forward=False, overwrite=False),
-        scipy.fft.ifft2(a, norm="forward"),
-        atol=TOLERANCE[dtype] * 300,
-    )
-    np.testing.assert_array_equal(a, kept)
-    again = transforms.transform(a, forward=True, overwrite=True)
-    assert again is a
-
-
-@pytest.mark.parametrize("package", ["numba", "pyfftw"])
-def test_a_package_that_does_not_import_is_done_without(package, monkeypatch, caplog):
+def test_a_package_that_does_not_import_is_done_without(monkeypatch, caplog):
     """numba refuses a NumPy it does not know yet."""
-    pytest.importorskip(package)
+    pytest.importorskip("numba")
     real = importlib.import_module
 
     def refuse(name):
-        if name == package:
+        if name == "numba":
             raise ImportError("Numba needs NumPy 2.3 or less")
         return real(name)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    backend = Backend(fast=True)
-    assert not (backend.compiled if package == "numba" else backend.has_fftw)
-    assert f"{package} is installed but cannot be used: Numba needs" in caplog.text
+    backend = Backend("auto")
+    assert not backend.compiled
+    assert not backend.fuses
+    assert "numba is installed but cannot be used: Numba needs" in caplog.text
 
 
 def test_kernels_compile_where_nothing_can_be_kept(fast):
     """A function without a file has no place next to it either."""
     names = {}
     exec("def double(a):\n    return 2 * a", names)
-    assert fast._compile(names["double"])(3) == 6
+    assert fast.compile_for_cpu(names["double"])(3) == 6
 
 
-def test_plans_are_kept_for_other_processes(rng, tmp_path, monkeypatch):
-    """Otherwise two processes could choose different plans and differ in the last bits."""
-    pyfftw = pytest.importorskip("pyfftw")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    pyfftw.forget_wisdom()
-    a = waves(rng, np.complex64, 44, 52)
-    first = WindowTransforms().transform(a, forward=True, overwrite=False)
-    kept = (tmp_path / "pyptyx" / "fftw_wisdom_single").read_bytes()
-    assert kept
-    pyfftw.forget_wisdom()
-    again = WindowTransforms().transform(a, forward=True, overwrite=False)
-    np.testing.assert_array_equal(again, first)
-    assert (tmp_path / "pyptyx" / "fftw_wisdom_single").read_bytes() == kept
-
-
-def test_plans_need_no_place_to_be_kept(rng, tmp_path, monkeypatch):
-    pytest.importorskip("pyfftw")
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    a = waves(rng, np.complex64, 6, 10)
-    got = WindowTransforms().transform(a, forward=True, overwrite=False)
-    np.testing.assert_allclose(got, scipy.fft.fft2(a), atol=1e-4)
-
-
-def test_what_a_pattern_becomes_does_not_depend_on_its_batch(rng, dtype):
-    pytest.importorskip("pyfftw")
-    transforms = WindowTransforms()
-    a = waves(rng, dtype, 5, 9, 12)
-    together = transforms.transform(a, forward=True, overwrite=False)
-    for one, expected in zip(a, together, strict=True):
-        np.testing.assert_array_equal(transforms.transform(one.copy(), True, True), expected)
+@pytest.mark.parametrize("name", ["lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "ml_shifted"])
+def test_loss_where_no_light_is(fast, rng, dtype, name):
+    data = rng.choice([0, 0.4, 2, 7], 37).astype(np.empty(0, dtype).real.dtype)
+    constant = data.dtype.type(Loss(name).constant)
+    code, slope = fast.LOSS_NUMBERS[name], np.empty_like(data)
+    expected = fast.row_loss(np.zeros_like(data), data, code, constant, slope)
+    assert fast.dark_loss(data, code) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (14, 7)])

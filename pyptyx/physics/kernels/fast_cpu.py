@@ -6,31 +6,19 @@ Every function works on one batch in the order of its patterns; NaN and infinity
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
+from pyptyx.compiled import compile_for_cpu
 from pyptyx.physics.grid import Band
 from pyptyx.physics.kernels import reference
+from pyptyx.vector_fft.windows import empty_aligned
 
 Array = Any
 
-_FAST = {"contract", "arcp", "nsz", "reassoc"}
-
-
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call, and kept for the next process where there is a place for it."""
-    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST}
-    try:
-        return numba.njit(cache=True, **how)(function)
-    except RuntimeError:  # neither this folder nor the user's can be written to
-        return numba.njit(**how)(function)
-
-
-_CODES = {"lsq_sqrt": 0, "ml": 1, "lsq": 2, "lsq_sqrt_2": 3, "ml_shifted": 4}
-"""The losses that `compare` knows; others go through the reference."""
+LOSS_NUMBERS = {"lsq_sqrt": 0, "ml": 1, "lsq": 2, "lsq_sqrt_2": 3, "ml_shifted": 4}
+"""The losses that `row_loss` knows; others go through the reference."""
 
 add_rows, gather, scatter_add = reference.add_rows, reference.gather, reference.scatter_add
 
@@ -38,12 +26,12 @@ add_rows, gather, scatter_add = reference.add_rows, reference.gather, reference.
 def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
     """See `reference.transmit`."""
     shape = (len(corners), incoming.shape[1], len(obj), *incoming.shape[-2:])
-    out = np.empty(shape, incoming.dtype)
+    out = empty_aligned(shape, incoming.dtype)
     _transmit(incoming, obj, z, corners, out)
     return out
 
 
-@_compile
+@compile_for_cpu
 def _transmit(incoming, obj, z, corners, out):
     batch, modes, object_modes, ny, nx = out.shape
     shared, common = incoming.shape[0] == 1, incoming.shape[2] == 1
@@ -68,7 +56,7 @@ def transmit_vjp(
         _transmit_vjp(incoming, obj, z, corners, g, g_object)
 
 
-@_compile
+@compile_for_cpu
 def _pull_back(obj, z, corners, g):
     batch, modes, object_modes, ny, nx = g.shape
     for b in range(batch):
@@ -81,7 +69,7 @@ def _pull_back(obj, z, corners, g):
                         g[b, p, o, y, x] *= np.conj(row[x])
 
 
-@_compile
+@compile_for_cpu
 def _transmit_vjp(incoming, obj, z, corners, g, g_object):
     batch, modes, object_modes, ny, nx = g.shape
     shared, common = incoming.shape[0] == 1, incoming.shape[2] == 1
@@ -103,25 +91,25 @@ def compare(
     spectrum: Array, data: Array, mask: Array, band: Band, loss: reference.Loss, weight: float
 ) -> tuple[Array, Array]:
     """See `reference.compare`."""
-    if loss.name not in _CODES:
+    if loss.name not in LOSS_NUMBERS:
         return reference.compare(spectrum, data, mask, band, loss, weight)
     batch, ny, nx = data.shape
     n_modes = spectrum.shape[1] * spectrum.shape[2]
     value, sse = np.zeros(batch), np.zeros(batch)
-    real = spectrum.real.dtype.type
+    real, number = spectrum.real.dtype.type, LOSS_NUMBERS[loss.name]
     _compare(
         spectrum.reshape(batch, n_modes, ny, nx),
         data,
         mask,
         band.extent,
-        (_CODES[loss.name], real(loss.constant), real(1 / n_modes), real(2 * weight / n_modes)),
+        (number, real(loss.constant), real(1 / n_modes), real(2 * weight / n_modes)),
         value,
         sse,
     )
     return value, sse
 
 
-@_compile
+@compile_for_cpu
 def _compare(spectrum, data, mask, extent, setting, value, sse):
     batch, _modes, ny, nx = spectrum.shape
     code, floor, mean, double = setting
@@ -137,13 +125,13 @@ def _compare(spectrum, data, mask, extent, setting, value, sse):
                 squares += difference * difference
             sse[b] += squares
             if inside or squares > 0:
-                value[b] += _row_loss(intensity, counts, code, floor, derivative)
+                value[b] += row_loss(intensity, counts, code, floor, derivative)
             for x in range(nx):
                 derivative[x] *= factor[x] * double
             _row_gradient(spectrum[b], y, inside, derivative)
 
 
-@_compile
+@compile_for_cpu
 def _row_intensity(spectrum, y, inside, factor, intensity):
     """Masked sum over the modes of one row; nothing is computed where no light can be."""
     n = len(intensity)
@@ -158,7 +146,7 @@ def _row_intensity(spectrum, y, inside, factor, intensity):
             intensity[x] *= factor[x]
 
 
-@_compile
+@compile_for_cpu
 def _row_gradient(spectrum, y, inside, derivative):
     """Scale one row of every mode."""
     for p in range(len(spectrum)):
@@ -171,8 +159,8 @@ def _row_gradient(spectrum, y, inside, derivative):
                 wave[x] = 0
 
 
-@_compile
-def _row_loss(intensity, data, code, constant, derivative):
+@compile_for_cpu
+def row_loss(intensity, data, code, constant, derivative):
     """Loss of one row in the working precision, and its derivative (see the reference losses)."""
     if code == 0:
         return _lsq_sqrt(intensity, data, derivative)
@@ -185,7 +173,22 @@ def _row_loss(intensity, data, code, constant, derivative):
     return _ml_shifted(intensity, data, constant, derivative)
 
 
-@_compile
+@compile_for_cpu
+def dark_loss(data, code):
+    """What `row_loss` gives where the intensity is 0."""
+    total = data.dtype.type(0)
+    half = data.dtype.type(0.5)
+    for x in range(len(data)):
+        if code == 0:
+            total += data[x]
+        elif code == 2:
+            total += data[x] * data[x]
+        elif code == 3 and data[x] > half:
+            total += half * data[x]
+    return total
+
+
+@compile_for_cpu
 def _lsq_sqrt(intensity, data, derivative):
     total = intensity.dtype.type(0)
     one = intensity.dtype.type(1)
@@ -197,7 +200,7 @@ def _lsq_sqrt(intensity, data, derivative):
     return total
 
 
-@_compile
+@compile_for_cpu
 def _ml(intensity, data, floor, derivative):
     total = intensity.dtype.type(0)
     one = intensity.dtype.type(1)
@@ -218,7 +221,7 @@ def _ml(intensity, data, floor, derivative):
     return total
 
 
-@_compile
+@compile_for_cpu
 def _lsq(intensity, data, derivative):
     total = intensity.dtype.type(0)
     for x in range(len(intensity)):
@@ -228,7 +231,7 @@ def _lsq(intensity, data, derivative):
     return total
 
 
-@_compile
+@compile_for_cpu
 def _lsq_sqrt_2(intensity, data, derivative):
     total = intensity.dtype.type(0)
     one = intensity.dtype.type(1)
@@ -244,7 +247,7 @@ def _lsq_sqrt_2(intensity, data, derivative):
     return total
 
 
-@_compile
+@compile_for_cpu
 def _ml_shifted(intensity, data, shift, derivative):
     total = intensity.dtype.type(0)
     for x in range(len(intensity)):
@@ -267,7 +270,7 @@ def imag_marginals(a: Array, g: Array, band: Band | None = None) -> tuple[Array,
     return rows, columns
 
 
-@_compile
+@compile_for_cpu
 def _imag_marginals(a, g, extent, rows, columns):
     batch, modes, ny, nx = g.shape
     for b in range(batch):
@@ -285,12 +288,12 @@ def _imag_marginals(a, g, extent, rows, columns):
 
 def modulate(a: Array, rows: np.ndarray, e_y: Array, e_x: Array, band: Band) -> Array:
     """See `reference.modulate`."""
-    out = np.empty((len(rows), *a.shape[1:]), a.dtype)
+    out = empty_aligned((len(rows), *a.shape[1:]), a.dtype)
     _modulate(a, rows, e_y, e_x, band.extent, out)
     return out
 
 
-@_compile
+@compile_for_cpu
 def _modulate(a, rows, e_y, e_x, extent, out):
     batch, modes, ny, nx = out.shape
     for b in range(batch):
@@ -314,7 +317,7 @@ def modulate_vjp(
     _modulate_vjp(g, rows, e_y, e_x, band.extent, target)
 
 
-@_compile
+@compile_for_cpu
 def _modulate_vjp(g, rows, e_y, e_x, extent, target):
     batch, modes, ny, nx = g.shape
     for b in range(batch):

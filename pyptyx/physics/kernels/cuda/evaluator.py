@@ -18,6 +18,7 @@ from pyptyx.physics.kernels.cuda.fixed_point import FixedPoint
 from pyptyx.physics.kernels.cuda.layout import DATA_TYPES, LOSSES, Layout, lit_columns
 from pyptyx.physics.kernels.cuda.transforms import can_transform
 from pyptyx.physics.kernels.cuda.workspace import address
+from pyptyx.physics.kernels.fusion import objections
 from pyptyx.physics.model import Batch, ModelSpec
 
 Array = Any
@@ -27,34 +28,12 @@ Tree = dict[str, Array]
 def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> str | None:
     """Why the pencil kernels cannot evaluate a model, in words, or None if they can.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-    loss : str
-        A key of `pyptyx.physics.kernels.reference.LOSSES`.
-    variables : mapping
-        The variables of the model; only their names and shapes count.
+    See `pyptyx.physics.kernels.fusion.objections`.
     """
-    reasons = {
-        "the working precision is not single": np.dtype(spec.dtype) != np.complex64,
-        "the detector is in the near field": spec.near_field is not None,
-        "the patterns are cropped or binned": not spec.geometry.trivial,
-        "virtual detectors are compared, not patterns": spec.masks is not None,
-        "the beam or the specimen is tilted": spec.tilt.before
-        or spec.tilt.inside
-        or spec.tilt.after,
-        "the probe has local aberrations": spec.num_aberrations > 0,
-        "phase plates multiply the probe": spec.plates,
-        "every window of the object is band-limited": spec.patch_band_limit,
-        f"the loss {loss!r} is not one of {', '.join(LOSSES)}": loss not in LOSSES,
-        "a side of the window has a prime factor above 7, or is too long": not all(
-            can_transform(n) for n in spec.grid.shape
-        ),
-        "the object has several modes": len(variables["object"]) != 1,
-        "the probe has several scenarios": len(variables["probe"]) != 1,
-        "a static background is added": variables.get("background") is not None,
-        "the beam current varies": variables.get("current") is not None,
-    }
+    single = np.dtype(spec.dtype) == np.complex64
+    reasons = {"the working precision is not single": not single} | objections(
+        spec, loss, variables, losses=LOSSES, transforms=can_transform
+    )
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 

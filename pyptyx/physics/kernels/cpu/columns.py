@@ -1,0 +1,213 @@
+"""Columns of a window, in Fourier space: the shifted probe, propagation, and the detector.
+
+A strip is transformed, multiplied or compared, and transformed back before the next one begins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyptyx.compiled import inlined, part
+from pyptyx.physics.kernels.cpu import points
+from pyptyx.physics.kernels.fast_cpu import dark_loss, row_loss
+from pyptyx.vector_fft.vectors import vector_size
+from pyptyx.vector_fft.windows import transform_block
+
+
+@inlined
+def _columns_to_real_space(strips, strip, constants, scratch):
+    """Transform one strip back, from the source to its place."""
+    ny = constants.size[0]
+    width = vector_size(strips)
+    size = 2 * width
+    block, start = scratch.block, strip * ny * size
+    transform_block(block, scratch.source, constants.line_y, 0, width)
+    for place in range(0, ny * size, size):
+        points.copy(strips, block, start + place, place, width)
+
+
+@part
+def illuminate(strips, spectrum, constants, scratch):
+    """The shifted probe of one mode, from its spectrum to strips."""
+    ny, lit = constants.size[0], constants.lit
+    source, ramp_y, ramp_x = scratch.source, scratch.ramp_y, scratch.ramp_x
+    size = 2 * vector_size(strips)
+    for strip in lit:
+        for y in range(ny):
+            at, place = (strip * ny + y) * size, y * size
+            points.modulate(source, spectrum, ramp_y, ramp_x, place, at, 2 * y, strip * size)
+        _columns_to_real_space(strips, strip, constants, scratch)
+
+
+@part
+def propagate(strips, gap, conjugate, constants, scratch):
+    """From slice to slice, or back the gradient."""
+    ny, lit = constants.size[0], constants.lit
+    source, block = scratch.source, scratch.block
+    size = 2 * vector_size(strips)
+    table = constants.propagators[constants.gaps[gap]]
+    for strip in lit:
+        start = strip * ny * size
+        transform_block(block, strips, constants.line_y, start, 0)
+        if conjugate:
+            for place in range(0, ny * size, size):
+                points.multiply_conjugate(source, block, table, place, start + place)
+        else:
+            for place in range(0, ny * size, size):
+                points.multiply(source, block, table, place, start + place)
+        _columns_to_real_space(strips, strip, constants, scratch)
+
+
+@part
+def fill_ramps(shift, constants, scratch):
+    """Factors ``exp(-2πi (f_y δ_y + f_x δ_x))`` of one pattern."""
+    ny, nx = constants.size
+    order = constants.order
+    turns = np.empty(max(ny, nx) // 2 + 1, np.complex128)
+    _fill_powers(shift[0] / ny, turns)
+    for y in range(ny):
+        factor = turns[y] if 2 * y < ny else np.conj(turns[ny - y])
+        scratch.ramp_y[2 * y], scratch.ramp_y[2 * y + 1] = factor.real, factor.imag
+    _fill_powers(shift[1] / nx, turns)
+    width = len(order)
+    for strip in constants.lit:
+        for k in range(width):
+            x = min(strip * width + order[k], nx - 1)
+            factor = turns[x] if 2 * x < nx else np.conj(turns[nx - x])
+            place = 2 * strip * width + k
+            scratch.ramp_x[place], scratch.ramp_x[place + width] = factor.real, factor.imag
+
+
+@part
+def _fill_powers(fraction, out):
+    """``exp(-2πi k fraction)`` by products of earlier ones, of which each has few."""
+    angle = -2 * np.pi * fraction
+    out[0] = 1
+    out[1] = complex(np.cos(angle), np.sin(angle))
+    for k in range(2, len(out)):
+        out[k] = out[k // 2] * out[k - k // 2]
+
+
+@part
+def illuminate_vjp(strips, spectrum, target, marginals, constants, scratch):
+    """Adjoint of `illuminate`, added to the target unless that is empty.
+
+    The sums of ``Im(a* g)`` over columns and over rows, from which the gradient of the shift
+    follows, are added to the `marginals` unless those are empty.
+    """
+    rows, columns = marginals
+    ny, lit = constants.size[0], constants.lit
+    source, block = scratch.source, scratch.block
+    ramp_y, ramp_x = scratch.ramp_y, scratch.ramp_x
+    size = 2 * vector_size(strips)
+    for strip in lit:
+        start = strip * ny * size
+        transform_block(block, strips, constants.line_y, start, 0)
+        for y in range(ny):
+            at, place = start + y * size, y * size
+            if len(target):
+                points.modulate_vjp(target, block, ramp_y, ramp_x, at, place, 2 * y, strip * size)
+            if len(rows):
+                points.modulate(source, spectrum, ramp_y, ramp_x, place, at, 2 * y, strip * size)
+        if len(rows):
+            _add_marginals(source, block, strip, rows, columns, constants)
+
+
+@part
+def _add_marginals(spectrum, gradient, strip, rows, columns, constants):
+    ny, nx = constants.size
+    order = constants.order
+    width = len(order)
+    for k in range(width):
+        x = strip * width + order[k]
+        if x >= nx:
+            continue
+        total = 0.0
+        for y in range(ny):
+            real, imag = 2 * y * width + k, 2 * y * width + k + width
+            v = spectrum[real] * gradient[imag] - spectrum[imag] * gradient[real]
+            rows[y] += v
+            total += v
+        columns[x] += total
+
+
+@part
+def detect(data, loss, back, constants, scratch):
+    """Loss of a pattern and ``Σ(I - D)²``.
+
+    The strips become the gradient of the waves, if that is wanted (`back`).
+    """
+    ny, nx = constants.size
+    width = vector_size(scratch.strips)
+    pixels, counts = data.reshape(-1), scratch.counts[: ny * width]
+    lit, i = constants.lit, 0
+    value, sse = 0.0, 0.0
+    for strip in range(-(-nx // width)):
+        _take_strip(data, pixels, strip, constants, counts)
+        if i < len(lit) and strip == lit[i]:
+            more = _compare(strip, counts, loss, back, constants, scratch)
+            i += 1
+        else:
+            more = _dark(counts, loss)
+        value += more[0]
+        sse += more[1]
+    return value, sse
+
+
+@part
+def _compare(strip, counts, loss, back, constants, scratch):
+    """`detect` in one strip."""
+    ny, n = constants.size[0], len(counts)
+    code, floor, mean, double = loss
+    strips, source = scratch.strips, scratch.source
+    intensity, derivative = scratch.intensity[:n], scratch.derivative[:n]
+    mask = constants.mask[strip * n : (strip + 1) * n]
+    width = vector_size(strips)
+    size = 2 * width
+    for k in range(n):
+        intensity[k] = 0
+    for mode in range(len(strips)):
+        wave = scratch.spectra[mode]
+        transform_block(wave, strips[mode], constants.line_y, strip * ny * size, 0)
+        for y in range(ny):
+            points.add_intensity(intensity, wave, y * width, y * size)
+    squares = mean - mean
+    for k in range(n):
+        intensity[k] *= mean * mask[k]
+        difference = intensity[k] - counts[k]
+        squares += difference * difference
+    value = row_loss(intensity, counts, code, floor, derivative)
+    if back:
+        for k in range(n):
+            derivative[k] *= double * mask[k]
+        for mode in range(len(strips)):
+            wave = scratch.spectra[mode]
+            for y in range(ny):
+                points.scale(source, wave, derivative, y * size, y * width)
+            _columns_to_real_space(strips[mode], strip, constants, scratch)
+    return value, squares
+
+
+@part
+def _dark(counts, loss):
+    """`detect` where no light can be; patterns end there, as a rule."""
+    squares = loss[2] - loss[2]
+    for k in range(len(counts)):
+        squares += counts[k] * counts[k]
+    return dark_loss(counts, loss[0]) if squares > 0 else squares, squares
+
+
+@part
+def _take_strip(data, pixels, strip, constants, counts):
+    """One strip of a pattern; 0 beyond its edge."""
+    ny, nx = constants.size
+    order = constants.order
+    width = len(order)
+    if (strip + 1) * width <= nx:
+        for y in range(ny):
+            points.take_counts(counts, pixels, y * width, y * nx + strip * width)
+        return
+    for y in range(ny):
+        for k in range(width):
+            x = strip * width + order[k]
+            counts[y * width + k] = data[y, x] if x < nx else 0

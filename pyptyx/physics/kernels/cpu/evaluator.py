@@ -1,0 +1,165 @@
+"""Loss and gradient of batches on one core, in place of the chain of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pyptyx.backend import Backend
+from pyptyx.compiled import announce
+from pyptyx.physics.kernels.cpu.layout import (
+    add_planes,
+    from_row_blocks,
+    from_strips,
+    to_planes,
+    to_row_blocks,
+    to_strips,
+)
+from pyptyx.physics.kernels.cpu.patterns import Wanted, evaluate
+from pyptyx.physics.kernels.cpu.workspace import Scratch, constants_of, scratch_for
+from pyptyx.physics.kernels.fast_cpu import LOSS_NUMBERS
+from pyptyx.physics.kernels.fusion import objections
+from pyptyx.physics.kernels.reference import Loss
+from pyptyx.physics.model import Batch, ModelSpec
+from pyptyx.physics.tilt import Separable
+from pyptyx.vector_fft.windows import can_transform
+
+Array = Any
+Tree = dict[str, Array]
+
+
+def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> str | None:
+    """Why the kernels cannot evaluate a model, in words, or None if they can.
+
+    See `pyptyx.physics.kernels.fusion.objections`.
+    """
+    reasons = objections(spec, loss, variables, losses=LOSS_NUMBERS, transforms=can_transform) | {
+        "the rows of the window do not fill a vector": spec.grid.shape[1] < 8
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+class StripEvaluator:
+    """Loss and gradient on one core, pattern by pattern (see `patterns`).
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        One for which `unsupported` has no objection.
+    loss : Loss
+    backend : Backend
+    """
+
+    def __init__(self, spec: ModelSpec, loss: Loss, backend: Backend) -> None:
+        grid, self._real = spec.grid, np.empty(0, spec.dtype).real.dtype
+        self._spec = spec
+        self._loss = loss
+        self._shift = Separable(-2 * np.pi * grid.f_y, -2 * np.pi * grid.f_x, backend, spec.dtype)
+        self._constants = constants_of(spec, self._real)
+        self._scratch: Scratch | None = None
+        self._state: tuple[Array, ...] | None = None
+        self._sums: dict[str, np.ndarray] = {}
+        self._layout: tuple[int, ...] = ()
+
+    def evaluate(
+        self, state: Tree, batch: Batch, data: Array, acc: Tree, weight: float
+    ) -> tuple[Array, Array]:
+        """Loss and ``Σ(I - D)²`` of a batch; the gradients are kept until `collect`.
+
+        Parameters
+        ----------
+        state : dict
+            The effective state (see `ForwardModel.prepare`), the same until `collect`.
+        batch : Batch
+            B measurements.
+        data : ndarray, (B, ny, nx)
+            Patterns with zero frequency in the corner.
+        acc : dict
+            Accumulators of the wanted gradients: any of ``object, probe, positions``.
+        weight : float
+            Of the gradients; the loss is returned without it.
+
+        Returns
+        -------
+        loss, sse : ndarray, (B,), float64
+        """
+        spec, real = self._spec, self._real.type
+        if self._state is None:
+            self._begin(state, acc)
+        assert self._state is not None
+        assert self._scratch is not None
+        wanted = Wanted(*(name in acc for name in ("object", "probe", "positions")))
+        count, (ny, nx) = len(batch.corners), spec.grid.shape
+        shifts = np.zeros((0, 2))
+        marginals = np.zeros((0, ny)), np.zeros((0, nx))
+        if spec.shift:
+            positions = state["positions"]
+            shifts = (
+                positions if len(positions) == 1 else positions[batch.indices]
+            ) - batch.corners
+            if wanted.positions:
+                marginals = np.zeros((count, ny)), np.zeros((count, nx))
+        modes = state["probe"].shape[1]
+        number = LOSS_NUMBERS[self._loss.name], real(self._loss.constant)
+        value, sse = np.empty(count), np.empty(count)
+        evaluate(
+            (
+                np.ascontiguousarray(batch.corners, np.int64),
+                np.ascontiguousarray(shifts, np.float64),
+                np.ascontiguousarray(data, self._real),
+            ),
+            self._state,
+            (*number, real(1 / modes), real(2 * weight / modes)),
+            wanted,
+            tuple(self._sums[name] for name in ("object", "probe", "spectrum")),
+            (value, sse, *marginals),
+            self._constants,
+            self._scratch,
+        )
+        if len(marginals[0]):
+            g, target = self._shift.gradient(*marginals), acc["positions"]
+            if len(target) == 1:
+                target[0] += g.sum(axis=0)
+            else:
+                target[batch.indices] += g
+        return value, sse
+
+    def collect(self, acc: Tree) -> None:
+        """Add the gradients into `acc`; to be called after the last batch."""
+        if self._state is not None:
+            if "object" in acc:
+                add_planes(self._sums["object"], acc["object"][0])
+            if "probe" in acc:
+                name = "spectrum" if self._spec.shift else "probe"
+                back = from_strips if self._spec.shift else from_row_blocks
+                a = self._sums[name].reshape(self._layout)
+                acc["probe"][0] += back(a, self._spec.grid.shape)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the evaluation that was begun."""
+        self._state = None
+        self._sums = {}
+
+    def _begin(self, state: Tree, acc: Tree) -> None:
+        """Bring the state into the order of the kernels."""
+        probe = state["probe"][0]
+        modes, slices = len(probe), state["object"].shape[1]
+        name, turn = ("spectrum", to_strips) if self._spec.shift else ("probe", to_row_blocks)
+        waves = turn(probe)
+        self._layout = waves.shape
+        empty = np.zeros((modes, 0), self._real)
+        arrays = {"probe": empty, "spectrum": empty, name: waves.reshape(modes, -1)}
+        arrays["object"] = to_planes(state["object"][0])
+        self._state = tuple(arrays[name] for name in ("object", "probe", "spectrum"))
+        wanted = {"object": "object" in acc, "probe": "probe" in acc, "spectrum": "probe" in acc}
+        self._sums = {
+            name: np.zeros_like(a if wanted[name] else a[..., :0]) for name, a in arrays.items()
+        }
+        if not wanted["object"]:
+            self._sums["object"] = np.zeros((0, 2, 0, 0), self._real)
+        announce(evaluate)
+        if self._scratch is None or self._scratch.waves.shape[:2] != (slices, modes):
+            self._scratch = scratch_for(self._spec.grid.shape, slices, modes, self._real)

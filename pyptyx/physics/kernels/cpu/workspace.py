@@ -1,0 +1,125 @@
+"""What the kernels of one core work with: constants of a model, and memory of a worker."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyptyx.physics.kernels.cpu.layout import real_strips, to_strips
+from pyptyx.physics.model import ModelSpec
+from pyptyx.physics.multislice import fresnel_propagator
+from pyptyx.vector_fft.vectors import block_order, vector_length
+from pyptyx.vector_fft.windows import Line, empty_aligned, line, strip_bounds
+
+
+class Constants(NamedTuple):
+    """What stays from one evaluation to the next; all sizes are in numbers.
+
+    Attributes
+    ----------
+    size : tuple of int
+        ``ny, nx`` of the window.
+    lit : ndarray of int64
+        Strips that the band limit touches.
+    mask : ndarray, (strips * ny * width,)
+    propagators : ndarray, (distances, strips * ny * 2 * width)
+    gaps : ndarray of int64, (slices - 1,)
+        Which of the propagators follows a slice.
+    rows : ndarray, (blocks * width,)
+        1 for rows that the window has.
+    order : ndarray of int64, (width,)
+        Which column every element of a vector of a strip is.
+    line_y, line_x : Line
+    """
+
+    size: tuple[int, int]
+    lit: np.ndarray
+    mask: np.ndarray
+    propagators: np.ndarray
+    gaps: np.ndarray
+    rows: np.ndarray
+    order: np.ndarray
+    line_y: Line
+    line_x: Line
+
+
+class Scratch(NamedTuple):
+    """Memory of one worker.
+
+    Attributes
+    ----------
+    strips : ndarray, (modes, strips * ny * 2 * width)
+    waves : ndarray, (slices, modes, blocks * nx * 2 * width)
+        Waves in front of the slices.
+    spectra : ndarray, (modes, ny * 2 * width)
+        Every mode in one strip of the detector.
+    source, block : ndarray
+        Lines before and after a transform.
+    intensity, counts, derivative : ndarray, (ny * width,)
+    ramp_y, ramp_x : ndarray
+        Factors that shift the probe: per row, and in strips.
+    """
+
+    strips: np.ndarray
+    waves: np.ndarray
+    spectra: np.ndarray
+    source: np.ndarray
+    block: np.ndarray
+    intensity: np.ndarray
+    counts: np.ndarray
+    derivative: np.ndarray
+    ramp_y: np.ndarray
+    ramp_x: np.ndarray
+
+
+def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
+    """Constants of a model in a real type."""
+    grid = spec.grid
+    ny, nx = grid.shape
+    width = vector_length(real)
+    bounds = strip_bounds(grid.band.columns, nx, width)
+    lit = [k for first, last in bounds for k in range(first // width, -(-last // width))]
+    distances = sorted(set(spec.distances_A))
+    # 1/N belongs to the inverse transform, which leaves it out.
+    tables = [
+        to_strips((fresnel_propagator(grid, d) / grid.size).astype(spec.dtype)) for d in distances
+    ]
+    blocks = -(-ny // width)
+    return Constants(
+        size=(ny, nx),
+        lit=np.array(lit, np.int64),
+        mask=real_strips(grid.mask.astype(real)).reshape(-1),
+        propagators=np.array(tables or np.zeros((0, 0)), real),
+        gaps=np.array([distances.index(d) for d in spec.distances_A], np.int64),
+        rows=(np.arange(blocks * width) < ny).astype(real),
+        order=np.array(block_order(width), np.int64),
+        line_y=line(ny, real),
+        line_x=line(nx, real),
+    )
+
+
+def scratch_for(shape: tuple[int, int], slices: int, modes: int, real: np.dtype[Any]) -> Scratch:
+    """Memory for patterns of a model with so many slices and modes, all zero at first."""
+    width = vector_length(real)
+    (ny, nx), (high, wide) = shape, (-(-n // width) * width for n in shape)
+
+    def zeros(*size: int) -> np.ndarray:
+        out = empty_aligned(size, real)
+        out[...] = 0
+        return out
+
+    line = 2 * width * max(high, wide)
+    rows = max(ny * width, nx)
+    return Scratch(
+        strips=zeros(modes, 2 * ny * wide),
+        waves=zeros(slices, modes, 2 * high * nx),
+        spectra=zeros(modes, 2 * width * ny),
+        source=zeros(line),
+        block=zeros(line),
+        intensity=zeros(rows),
+        counts=zeros(rows),
+        derivative=zeros(rows),
+        ramp_y=zeros(2 * ny),
+        ramp_x=zeros(2 * wide),
+    )

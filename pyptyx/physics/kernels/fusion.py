@@ -1,0 +1,51 @@
+"""Which models the fused evaluators know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pyptyx.physics.model import ModelSpec
+
+
+def objections(
+    spec: ModelSpec,
+    loss: str,
+    variables: Mapping[str, Any],
+    *,
+    losses: Collection[str],
+    transforms: Callable[[int], bool],
+) -> dict[str, bool]:
+    """What a fused evaluator may not find in a model, in words, and whether it is there.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    loss : str
+        A key of `pyptyx.physics.kernels.reference.LOSSES`.
+    variables : mapping
+        The variables of the model; only their names and shapes count.
+    losses : collection of str
+        The losses it knows.
+    transforms : callable
+        Whether it can transform so many points.
+    """
+    return {
+        "the detector is in the near field": spec.near_field is not None,
+        "the patterns are cropped or binned": not spec.geometry.trivial,
+        "virtual detectors are compared, not patterns": spec.masks is not None,
+        "the beam or the specimen is tilted": spec.tilt.before
+        or spec.tilt.inside
+        or spec.tilt.after,
+        "the probe has local aberrations": spec.num_aberrations > 0,
+        "phase plates multiply the probe": spec.plates,
+        "every window of the object is band-limited": spec.patch_band_limit,
+        f"the loss {loss!r} is not one of {', '.join(losses)}": loss not in losses,
+        "a side of the window has a prime factor above 7, or is too long": not all(
+            transforms(n) for n in spec.grid.shape
+        ),
+        "the object has several modes": len(variables["object"]) != 1,
+        "the probe has several scenarios": len(variables["probe"]) != 1,
+        "a static background is added": variables.get("background") is not None,
+        "the beam current varies": variables.get("current") is not None,
+    }
