@@ -62,6 +62,16 @@ class Sizes:
         return self.window[0] * self.window[1] * self.itemsize
 
     @property
+    def data_bytes(self) -> int:
+        """The data of one measurement."""
+        return self.wave_bytes // 2
+
+    @property
+    def fused_bytes(self) -> int:
+        """Waves of the one measurement in hand: in front of every slice, in strips, and tables."""
+        return self.wave_bytes * (self.modes * (self.slices + 1) + 2)
+
+    @property
     def pattern_bytes(self) -> int:
         """Memory one measurement takes while loss and gradient are evaluated."""
         probe_modes = self.modes // self.object_modes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ class Shapes:
     shift : bool
         Whether every measurement has a probe of its own.
     measurements : int
+    fusible : callable
+        Whether a backend evaluates all stages of a measurement at once.
     """
 
     window: tuple[int, int]
@@ -48,6 +50,7 @@ class Shapes:
     itemsize: int
     shift: bool
     measurements: int
+    fusible: Callable[[Backend], bool]
 
     @property
     def bytes(self) -> dict[str, int]:
@@ -74,6 +77,7 @@ def workload(resolved: Mapping[str, Any], shapes: Shapes, executor: Executor) ->
         batch=min(limit, 1 if asked == "auto" else int(asked)),
         workers=sharing,
         on_gpu=on_gpu,
+        fused=False,
         variables=sum(shapes.bytes.values()),
         refined=sum(shapes.bytes[k] for k in refined(resolved, shapes)),
         object=shapes.bytes["object"],
@@ -90,7 +94,8 @@ def workload(resolved: Mapping[str, Any], shapes: Shapes, executor: Executor) ->
         work = replace(work, sizes=replace(work.sizes, wave_storage=waves))
     if asked == "auto":
         work = replace(work, batch=batching.choose(work.sizes, room, on_gpu, limit))
-    return work
+    stored = work.sizes.wave_storage == "store"
+    return replace(work, fused=stored and not on_gpu and shapes.fusible(backend))
 
 
 def batch_room(work: Workload, free_bytes: int, saturation: float) -> int:

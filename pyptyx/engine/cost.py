@@ -13,7 +13,8 @@ data                all that are kept, or a few batches per worker
 ==================  ===============================================================================
 
 and the larger of an *evaluation* (2 O for the band-limited object and its gradient on the way back,
-A per worker, the batches) and an *update* of the history (6 A).
+A per worker, the batches; where kernels fuse the stages on a CPU, 2 O per worker in place of the
+waves of a batch) and an *update* of the history (6 A).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _SEARCH_COPIES = 5
 _UPDATE_COPIES = 6
 _OBJECT_COPIES = 2
 _FILTERS = 4
+
+_FUSED_COPIES = 2
+"""Object and gradient in the order of the kernels, of every worker."""
 
 _FILE_CACHE = 32 << 20
 """Decompressed chunks that HDF5 keeps."""
@@ -62,6 +66,8 @@ class Workload:
     workers : int
         Workers that share this memory (CPU), or devices (GPU).
     on_gpu : bool
+    fused : bool
+        A core takes every measurement through all stages before the next one.
     variables, refined, object, image : int
         Bytes of all variables, of the refined ones, of the object, and of one real image of its
         size.
@@ -75,6 +81,7 @@ class Workload:
     batch: int
     workers: int
     on_gpu: bool
+    fused: bool
     variables: int
     refined: int
     object: int
@@ -92,12 +99,14 @@ class Workload:
     def evaluation_bytes(self) -> int:
         """What an evaluation adds, apart from the batches."""
         # A GPU transforms the object in a work area as large as the object.
-        objects = _OBJECT_COPIES + self.on_gpu
+        objects = _OBJECT_COPIES + self.on_gpu + _FUSED_COPIES * self.fused * self.workers
         return objects * self.object + (1 if self.on_gpu else self.workers) * self.refined
 
     @property
     def batch_bytes(self) -> int:
         """The batches of all workers that share a memory."""
+        if self.fused:
+            return self.workers * (self.batch * self.sizes.data_bytes + self.sizes.fused_bytes)
         return (1 if self.on_gpu else self.workers) * self.batch * self.sizes.pattern_bytes
 
 
@@ -296,9 +305,8 @@ GPUS = (
 def on_one_gpu(work: Workload) -> Workload:
     """The same work on a single GPU, in batches that keep it busy."""
     batch = min(work.measurements, max(work.batch, _GPU_BATCH))
-    return replace(
-        work, on_gpu=True, workers=1, batch=batch, sizes=replace(work.sizes, work_area=True)
-    )
+    sizes = replace(work.sizes, work_area=True)
+    return replace(work, on_gpu=True, fused=False, workers=1, batch=batch, sizes=sizes)
 
 
 _GPU_BATCH = 64

@@ -23,17 +23,23 @@ from pyptyx.engine.cost import DEVICE, DISK, HOST, DataCost, Item, Speed, Worklo
 from pyptyx.engine.feeding import Share, preparation_of, storage
 from pyptyx.engine.masks import model_masks
 from pyptyx.engine.patterns import open_patterns
-from pyptyx.engine.setup import EVALUATION_NEEDS, make_executor
+from pyptyx.engine.setup import (
+    EVALUATION_NEEDS,
+    ever,
+    make_executor,
+    model_spec,
+    shapes_of,
+)
 from pyptyx.engine.speed import measure
 from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.executors import Executor
 from pyptyx.params import resolve
 from pyptyx.physics.grid import Grid
+from pyptyx.terms.data_term import ScanTable
 
 _SAMPLE = 64
 """Patterns that are looked at to see whether counts can be packed."""
 
-_TABLE_BYTES = {"positions": 16, "tilts": 48, "current": 8}
 """Bytes per row of the variables that have one for each measurement."""
 
 
@@ -200,30 +206,31 @@ def _shapes(resolved: Mapping[str, Any], source: PatternSource, grid: Grid) -> S
     """Shapes of the variables, from parameters alone."""
     positions = start.initial_positions(resolved)
     count = source.shape[0]
-    fractions = positions - np.rint(positions)
-    refines = {key: callable(resolved[key]) or bool(resolved[key]) for key in _REFINED_TABLES}
-    shift = resolved["allow_subPixel_shift"] and (refines["update_probe_pos"] or fractions.any())
-    others = {"positions": _TABLE_BYTES["positions"] * len(positions)}
-    if np.any(resolved["tilts"]) or refines["update_tilts"]:
-        others["tilts"] = _TABLE_BYTES["tilts"] * len(resolved["tilts"])
-    if resolved["beam_current"] is not None or refines["update_beam_current"]:
-        others["current"] = _TABLE_BYTES["current"] * count
-    itemsize = 16 if resolved["default_dtype"] == "double" else 8
+    kind = np.dtype(np.complex128 if resolved["default_dtype"] == "double" else np.complex64)
+    real = np.empty(0, kind).real
+    x = {
+        "positions": positions,
+        "object": _blank(start.object_shape(resolved, positions, grid.shape), kind),
+        "probe": _blank(_probe_shape(resolved, grid), kind),
+    }
+    if np.any(resolved["tilts"]) or ever(resolved, "update_tilts"):
+        x["tilts"] = np.array(resolved["tilts"], np.float64)
+    if resolved["beam_current"] is not None or ever(resolved, "update_beam_current"):
+        x["current"] = _blank((count,), np.float64)
+    if resolved["aberration_marker"] is not None:
+        x["aberrations"] = np.array(resolved["aberrations_array"], np.float64)
     background = resolved["static_background"]
     if np.ndim(background) or background:
-        others["background"] = math.prod(_data_shape(resolved, grid)) * itemsize // 2
-    return Shapes(
-        window=grid.shape,
-        object=start.object_shape(resolved, positions, grid.shape),
-        probe=_probe_shape(resolved, grid),
-        others=others,
-        itemsize=itemsize,
-        shift=bool(shift),
-        measurements=count,
-    )
+        x["background"] = _blank(_data_shape(resolved, grid), real.dtype)
+    plates = (lambda _: real) if resolved["phase_plate_in_h5"] else None
+    scan = ScanTable(np.rint(positions).astype(np.int64), plates=plates)
+    spec = model_spec(resolved, x, grid, scan)
+    return shapes_of(x, spec, count, resolved["algorithm"])
 
 
-_REFINED_TABLES = ("update_probe_pos", "update_tilts", "update_beam_current")
+def _blank(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _probe_shape(resolved: Mapping[str, Any], grid: Grid) -> tuple[int, ...]:

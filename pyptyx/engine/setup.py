@@ -40,6 +40,7 @@ from pyptyx.params import resolve
 from pyptyx.params.checks import MARKERS, PER_MEASUREMENT, rows_agree
 from pyptyx.params.schedule import schedule_name
 from pyptyx.physics.detector import NearFieldOptics
+from pyptyx.physics.evaluators import objection
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.tilt import TiltPlan
@@ -104,7 +105,7 @@ def _built(resolved: dict[str, Any], executor: Executor) -> Reconstruction:
         x = _variables(resolved, source, grid, positions)
         scan, plates = _scan_table(resolved, grid, positions, n)
         resources.extend(plates)
-        spec = _spec(resolved, x, grid, scan)
+        spec = model_spec(resolved, x, grid, scan)
         return _assemble(resolved, x, spec, scan, executor, source, n, resources)
     except BaseException:
         for resource in resources:
@@ -147,7 +148,7 @@ def _assemble(
     on_device = {"object", "probe", "background"}
     with main.context():
         placed = {k: main.asarray(v) if k in on_device else v for k, v in x.items()}
-    work = workload(resolved, _shapes(x, spec, n), executor)
+    work = workload(resolved, shapes_of(x, spec, n, resolved["algorithm"]), executor)
     size, spec = work.batch, replace(spec, wave_storage=work.sizes.wave_storage)
     place = batching.curve(scan.corners)
     communicator, own = executor.communicator, None
@@ -230,13 +231,13 @@ def _variables(
     with gathering.step():
         x["probe"] = start.initial_probe(resolved, source, grid).astype(complex_type)
     tilts = np.array(resolved["tilts"], np.float64)
-    if tilts.any() or _ever(resolved, "update_tilts"):
+    if tilts.any() or ever(resolved, "update_tilts"):
         x["tilts"] = tilts
     with gathering.step():
         background = start.initial_background(resolved, grid.shape)
         if background is not None:
             x["background"] = background.astype(real_type)
-    if resolved["beam_current"] is not None or _ever(resolved, "update_beam_current"):
+    if resolved["beam_current"] is not None or ever(resolved, "update_beam_current"):
         x["current"] = start.initial_current(resolved, _measurements(resolved, source))
     if resolved["aberration_marker"] is not None:
         x["aberrations"] = np.array(resolved["aberrations_array"], np.float64)
@@ -244,7 +245,7 @@ def _variables(
     return x
 
 
-def _ever(resolved: Mapping[str, Any], key: str) -> bool:
+def ever(resolved: Mapping[str, Any], key: str) -> bool:
     """Whether something is refined in some epoch, as far as can be known."""
     return callable(resolved[key]) or bool(resolved[key])
 
@@ -262,9 +263,10 @@ def _scan_table(
     return table, resources
 
 
-def _spec(resolved: Mapping[str, Any], x: Tree, grid: Grid, scan: ScanTable) -> ModelSpec:
+def model_spec(resolved: Mapping[str, Any], x: Tree, grid: Grid, scan: ScanTable) -> ModelSpec:
+    """The model of these variables; positions without fractions are rounded in `x`."""
     fractions = x["positions"] - scan.corners
-    refined = _ever(resolved, "update_probe_pos")
+    refined = ever(resolved, "update_probe_pos")
     shift = bool(resolved["allow_subPixel_shift"] and (refined or fractions.any()))
     if not resolved["allow_subPixel_shift"]:
         x["positions"] = scan.corners.astype(np.float64)
@@ -304,7 +306,8 @@ def slice_gaps_A(resolved: Mapping[str, Any], slices: int) -> tuple[float, ...]:
     return tuple(float(d) for d in gaps)
 
 
-def _shapes(x: Tree, spec: ModelSpec, n: int) -> Shapes:
+def shapes_of(x: Tree, spec: ModelSpec, n: int, loss: str) -> Shapes:
+    """Shapes of the variables of a model with so many measurements."""
     return Shapes(
         window=spec.grid.shape,
         object=x["object"].shape,
@@ -313,4 +316,5 @@ def _shapes(x: Tree, spec: ModelSpec, n: int) -> Shapes:
         itemsize=np.dtype(spec.dtype).itemsize,
         shift=spec.shift,
         measurements=n,
+        fusible=lambda backend: objection(spec, loss, x, backend) is None,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from pyptyx.backend import Backend
 from pyptyx.physics.kernels.reference import Loss, squared_norms
-from pyptyx.physics.model import Batch, ForwardModel
+from pyptyx.physics.model import Batch, ForwardModel, ModelSpec
 
 Array = Any
 Tree = dict[str, Array]
@@ -53,27 +54,43 @@ class Chain:
         """See `Evaluator`; nothing is kept back."""
 
 
-def fused(model: ForwardModel, loss: Loss, variables: Mapping[str, Array]) -> Evaluator | None:
-    """The fused evaluator for a model, or None where the chain has to do.
+def objection(
+    spec: ModelSpec, loss: str, variables: Mapping[str, Array], backend: Backend
+) -> str | None:
+    """Why the chain has to do for a model on a backend, in words; None if it is fused.
 
     Parameters
     ----------
-    model : ForwardModel
-    loss : Loss
+    spec : ModelSpec
+    loss : str
+        A key of `pyptyx.physics.kernels.reference.LOSSES`.
     variables : mapping
         The variables of the model; only their names and shapes count.
+    backend : Backend
     """
-    spec, backend = model.spec, model.backend
     if not backend.fuses:
-        return None
-    if backend.runs_cuda:
-        from pyptyx.physics.kernels import cuda
+        return "kernels that fuse the stages are not in use"
+    unsupported, _ = _kernels(backend)
+    return unsupported(spec, loss, variables)
 
-        if cuda.unsupported(spec, loss.name, variables) is not None:
-            return None
-        return cuda.PencilEvaluator(spec, loss.name, loss.floor, backend)
-    from pyptyx.physics.kernels import cpu
 
-    if cpu.unsupported(spec, loss.name, variables) is not None:
+def fused(model: ForwardModel, loss: Loss, variables: Mapping[str, Array]) -> Evaluator | None:
+    """The fused evaluator for a model, or None where the chain has to do (see `objection`)."""
+    spec, backend = model.spec, model.backend
+    if objection(spec, loss.name, variables, backend) is not None:
         return None
-    return cpu.StripEvaluator(spec, loss, backend)
+    _, make = _kernels(backend)
+    return make(spec, loss, backend)
+
+
+def _kernels(
+    backend: Backend,
+) -> tuple[Callable[..., str | None], Callable[[ModelSpec, Loss, Backend], Evaluator]]:
+    """Why they cannot evaluate a model, and what makes an evaluator."""
+    if backend.compiled:
+        from pyptyx.physics.kernels import cpu
+
+        return cpu.unsupported, cpu.StripEvaluator
+    from pyptyx.physics.kernels import cuda
+
+    return cuda.unsupported, cuda.PencilEvaluator

@@ -76,7 +76,7 @@ class Case:
         return value, sse, model.finish(acc)
 
     def evaluator(self, backend, **options):
-        return PencilEvaluator(self.spec(), self.loss, self.floor, backend, **options)
+        return PencilEvaluator(self.spec(), Loss(self.loss, self.floor), backend, **options)
 
     def state(self, backend):
         """The effective state as the evaluator takes it."""

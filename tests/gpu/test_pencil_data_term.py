@@ -109,7 +109,9 @@ def test_the_chain_takes_what_the_kernels_do_not_know(case):
         assert relative(got[name], gradient) < 5e-5, name
 
 
-def test_a_value_alone_needs_no_evaluator(case):
+def test_a_value_alone(case):
     term, value, _got = evaluate(case, [Device()], wanted=())
-    assert term._evaluators == {}
-    assert value.value == pytest.approx(evaluate(case, [Backend()])[1].value, rel=1e-6)
+    assert {type(e) for e in term._evaluators.values()} == {PencilEvaluator}
+    expected = evaluate(case, [Backend()], wanted=())[1]
+    assert value.value == pytest.approx(expected.value, rel=1e-6)
+    assert value.sse == pytest.approx(expected.sse, rel=1e-5)

@@ -22,6 +22,7 @@ WORK = Workload(
     batch=11,
     workers=3,
     on_gpu=False,
+    fused=False,
     variables=1000_000,
     refined=900_000,
     object=800_000,
@@ -60,6 +61,14 @@ def test_memory_on_a_cpu_is_all_on_the_host():
     assert by_name(items, "object and gradient") == 2 * 800_000 + 3 * 900_000
     assert cost.total(items, HOST) == sum(item.bytes for item in items)
     assert cost.total(items, DEVICE) == 0
+
+
+def test_memory_where_a_core_takes_one_measurement_after_the_other():
+    items = cost.memory(replace(WORK, fused=True), DATA)
+    wave = 64 * 80 * 8
+    # Waves in front of nine slices, strips, mask and propagator; data of a batch.
+    assert by_name(items, "batches") == 3 * (wave * (6 * 10 + 2) + 11 * wave // 2)
+    assert by_name(items, "object and gradient") == (2 + 3 * 2) * 800_000 + 3 * 900_000
 
 
 def test_the_larger_of_evaluation_and_update_counts():
@@ -151,6 +160,7 @@ SHAPES = Shapes(
     itemsize=8,
     shift=True,
     measurements=700,
+    fusible=lambda backend: backend.fuses,
 )
 
 
@@ -192,6 +202,18 @@ def chosen(backend, **changed):
 def test_cpu_batches_stay_in_the_cache():
     assert chosen(Roomy(64 << 30)) == (5, "store")
     assert chosen(Roomy(64 << 30), compute_batch=40) == (40, "store")
+
+
+def test_stages_are_fused_where_waves_are_kept():
+    def fused(backend, **changed):
+        return workload(resolved(**changed), SHAPES, SerialExecutor(backend)).fused
+
+    fast, device = Roomy(64 << 30), RoomyDevice(64 << 30)
+    assert not fused(fast)
+    fast.fuses = device.fuses = True
+    assert fused(fast)
+    assert not fused(fast, wave_storage="recompute")
+    assert not fused(device)  # its kernels work on whole batches
 
 
 def test_a_gpu_gets_large_batches_and_recomputes_when_memory_is_short():

@@ -1,10 +1,13 @@
-"""Which models the fused evaluators know."""
+"""Which models the fused evaluators know, and batches they can read without looking."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+
+from pyptyx.errors import Problem, ShapeError
 from pyptyx.physics.model import ModelSpec
 
 
@@ -49,3 +52,24 @@ def objections(
         "a static background is added": variables.get("background") is not None,
         "the beam current varies": variables.get("current") is not None,
     }
+
+
+def check_batch(
+    window: tuple[int, int],
+    extent: tuple[int, int],
+    corners: np.ndarray,
+    data_shape: tuple[int, ...],
+) -> None:
+    """Raise `ShapeError` unless all windows lie in the object and each has a pattern.
+
+    Kernels would read and write elsewhere.
+    """
+    problems = []
+    if (corners < 0).any() or (corners + window > extent).any():
+        inside = f"windows of {window} pixels inside the object of {extent}"
+        problems.append(Problem("positions", inside, "one that sticks out", "Pad the object."))
+    expected = (len(corners), *window)
+    if data_shape != expected:
+        problems.append(Problem("data", f"the shape {expected}", f"{data_shape}"))
+    if problems:
+        raise ShapeError(problems)

@@ -108,14 +108,8 @@ def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
 
     `incoming` is (B or 1, Mp, 1 or Mo, ny, nx).
     """
-    ny, nx = incoming.shape[-2:]
-    shape = (len(corners), incoming.shape[1], len(obj), ny, nx)
-    out = np.empty_like(incoming, shape=shape)
-    shared = len(incoming) == 1
-    for b, (y, x) in enumerate(corners.tolist()):
-        window = obj[:, z, y : y + ny, x : x + nx]
-        np.multiply(incoming[0 if shared else b], window, out=out[b])
-    return out
+    windows = gather(obj[:, z], corners, incoming.shape[-2:])[:, None]
+    return np.multiply(incoming, windows, out=windows if incoming.shape[1] == 1 else None)
 
 
 def transmit_vjp(
@@ -125,19 +119,15 @@ def transmit_vjp(
 
     The object's gradient, summed over the probe modes, is added into `g_object` in batch order.
     """
-    ny, nx = g.shape[-2:]
-    shared = len(incoming) == 1
-    conjugate = incoming[0].conj() if shared else np.empty_like(incoming[0])
-    product, window = np.empty_like(g[0]), np.empty_like(g[0, 0])
-    for b, (y, x) in enumerate(corners.tolist()):
-        place = (slice(None), z, slice(y, y + ny), slice(x, x + nx))
-        if g_object is not None:
-            if not shared:
-                np.conjugate(incoming[b], out=conjugate)
-            np.multiply(conjugate, g[b], out=product)
-            g_object[place] += product[0] if len(product) == 1 else product.sum(axis=0)
-        np.conjugate(obj[place], out=window)
-        g[b] *= window
+    if g_object is not None:
+        scatter_add(g_object[:, z], corners, _over_probe_modes(mul_conj(incoming, g)))
+    windows = gather(obj[:, z], corners, g.shape[-2:])[:, None]
+    np.multiply(g, np.conjugate(windows, out=windows), out=g)
+
+
+def _over_probe_modes(a: Array) -> Array:
+    """Sum of (B, Mp, Mo, ny, nx) over Mp; of one mode no copy."""
+    return a[:, 0] if a.shape[1] == 1 else a.sum(axis=1)
 
 
 def compare(
@@ -175,15 +165,15 @@ def compare(
     for block in band.outside:
         # Patterns end where the band does, as a rule: then there is nothing to add.
         rest = data[block]
-        squares = squared_norms(rest)
-        if squares.any():
-            sse += squares
+        if rest.any():
+            sse += squared_norms(rest)
             value += loss(np.zeros_like(rest), rest)[0]
     modes = spectrum.shape[1] * spectrum.shape[2]
     derivative *= window * window.dtype.type(2 * weight / modes)
     scale_wave(inner, derivative)
     for block in band.outside:
-        spectrum[block] = 0
+        # NumPy copies a row of zeros twice as fast as it writes a number.
+        spectrum[block] = np.zeros_like(spectrum, shape=spectrum[block].shape[-1:])
     for place, source in band.inside:
         spectrum[place] = inner[source]
     return value, sse

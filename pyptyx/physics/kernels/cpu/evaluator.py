@@ -20,10 +20,11 @@ from pyptyx.physics.kernels.cpu.layout import (
 from pyptyx.physics.kernels.cpu.patterns import Wanted, evaluate
 from pyptyx.physics.kernels.cpu.workspace import Scratch, constants_of, scratch_for
 from pyptyx.physics.kernels.fast_cpu import LOSS_NUMBERS
-from pyptyx.physics.kernels.fusion import objections
+from pyptyx.physics.kernels.fusion import check_batch, objections
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ModelSpec
 from pyptyx.physics.tilt import Separable
+from pyptyx.vector_fft.vectors import vector_length
 from pyptyx.vector_fft.windows import can_transform
 
 Array = Any
@@ -36,7 +37,9 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
     See `pyptyx.physics.kernels.fusion.objections`.
     """
     reasons = objections(spec, loss, variables, losses=LOSS_NUMBERS, transforms=can_transform) | {
-        "the rows of the window do not fill a vector": spec.grid.shape[1] < 8
+        "a row of the window does not fill a vector": spec.grid.shape[1]
+        < vector_length(np.empty(0, spec.dtype).real.dtype),
+        "waves between slices are not to be kept": spec.wave_storage != "store",
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 
@@ -84,13 +87,19 @@ class StripEvaluator:
         Returns
         -------
         loss, sse : ndarray, (B,), float64
+
+        Raises
+        ------
+        ShapeError
+            If a window sticks out of the object or the data are not a pattern per window.
         """
         spec, real = self._spec, self._real.type
+        check_batch(spec.grid.shape, state["object"].shape[2:], batch.corners, data.shape)
         if self._state is None:
             self._begin(state, acc)
         assert self._state is not None
         assert self._scratch is not None
-        wanted = Wanted(*(name in acc for name in ("object", "probe", "positions")))
+        wanted = Wanted("object" in acc, "probe" in acc, "positions" in acc and spec.shift)
         count, (ny, nx) = len(batch.corners), spec.grid.shape
         shifts = np.zeros((0, 2))
         marginals = np.zeros((0, ny)), np.zeros((0, nx))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from pyptyx.backend import Backend
-from pyptyx.errors import Problem, ShapeError
 from pyptyx.physics.kernels.cuda.batches import BatchRunner
 from pyptyx.physics.kernels.cuda.fixed_point import FixedPoint
 from pyptyx.physics.kernels.cuda.layout import DATA_TYPES, LOSSES, Layout, lit_columns
 from pyptyx.physics.kernels.cuda.transforms import can_transform
 from pyptyx.physics.kernels.cuda.workspace import address
-from pyptyx.physics.kernels.fusion import objections
+from pyptyx.physics.kernels.fusion import check_batch, objections
+from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ModelSpec
 
 Array = Any
@@ -52,10 +52,7 @@ class PencilEvaluator:
     ----------
     spec : ModelSpec
         One for which `unsupported` has no objection.
-    loss : str
-        A key of `pyptyx.physics.kernels.cuda.layout.LOSSES`.
-    floor : float
-        Counts below which ``"ml"`` continues along its tangent.
+    loss : Loss
     backend : Backend
         A CUDA device.
     deterministic : bool
@@ -75,8 +72,7 @@ class PencilEvaluator:
     def __init__(
         self,
         spec: ModelSpec,
-        loss: str,
-        floor: float,
+        loss: Loss,
         backend: Backend,
         *,
         deterministic: bool = False,
@@ -86,10 +82,10 @@ class PencilEvaluator:
         self.quanta: float | None = None
         self._spec = spec
         self._backend = backend
-        self._loss = loss
+        self._loss = loss.name
         self._deterministic = deterministic
         self._columns = lit_columns(spec.grid.mask, prune)
-        self._numbers = {"floor": floor, "data_scale": data_scale}
+        self._numbers = {"floor": loss.floor, "data_scale": data_scale}
         self._runners: dict[Layout, BatchRunner] = {}
         self._fixed: FixedPoint | None = None
         self._shifts: list[tuple[np.ndarray, Array]] = []
@@ -135,7 +131,7 @@ class PencilEvaluator:
             kind, data = "float32", data.astype(np.float32)
         obj, probe = xp.ascontiguousarray(state["object"]), xp.ascontiguousarray(state["probe"])
         data, result = xp.ascontiguousarray(data), xp.empty((len(data), 2), np.float64)
-        _check(self._spec.grid.shape, obj.shape[2:], batch.corners, data.shape)
+        check_batch(self._spec.grid.shape, obj.shape[2:], batch.corners, data.shape)
         runner = self._runner(probe.shape[1], kind)
         wanted = VARIABLES.intersection(acc)
         fields = {
@@ -230,21 +226,3 @@ class PencilEvaluator:
             shift=self._spec.shift,
             deterministic=self._deterministic,
         )
-
-
-def _check(
-    window: tuple[int, int],
-    extent: tuple[int, int],
-    corners: np.ndarray,
-    data_shape: tuple[int, ...],
-) -> None:
-    """Raise `ShapeError` unless all windows lie in the object and each has a pattern."""
-    problems = []
-    if (corners < 0).any() or (corners + window > extent).any():
-        inside = f"windows of {window} pixels inside the object of {extent}"
-        problems.append(Problem("positions", inside, "one that sticks out", "Pad the object."))
-    expected = (len(corners), *window)
-    if data_shape != expected:
-        problems.append(Problem("data", f"the shape {expected}", f"{data_shape}"))
-    if problems:
-        raise ShapeError(problems)
