@@ -31,10 +31,9 @@ class Namespace:
 class Device(EmulatedDevice):
     """A CUDA device for all kernels; its memory may run out after some patterns."""
 
-    fuses = True
-
     def __init__(self, largest_batch=1000):
         super().__init__()
+        self.fuses = True
         self.xp = Namespace(self.xp)
         self.largest_batch = largest_batch
 
