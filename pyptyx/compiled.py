@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ _HOW: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"contract", "arcp", "nsz", "reassoc"},
 }
+_HOMES = ("pyptyx.vector_fft", "pyptyx.physics.kernels")
+"""Packages whose modules are parts of each other."""
+
 _INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -25,9 +29,11 @@ def compile_for_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
     NaN and infinity keep their meaning; only the order of additions is free.
     """
     try:
-        return numba.njit(cache=True, **_HOW)(function)
+        compiled = numba.njit(cache=True, **_HOW)(function)
     except RuntimeError:  # neither this folder nor the user's can be written to
         return numba.njit(**_HOW)(function)
+    _drop_what_is_old(compiled)
+    return compiled
 
 
 def part(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,7 +48,24 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def announce(function: Any) -> None:
     """Tell the user if a function of `compile_for_cpu` is going to be compiled."""
-    folder = getattr(function.stats, "cache_path", None)
-    kept = folder and any(Path(folder).glob(f"*.{function.py_func.__qualname__}-*.nbi"))
-    if not (function.signatures or kept):
+    if not (function.signatures or _kept(function)):
         logger.info("compiling the kernels, which takes half a minute, once on a machine")
+
+
+def _kept(function: Any) -> list[Path]:
+    """Files that tell what has been compiled of a function before."""
+    folder = getattr(function.stats, "cache_path", None)
+    return list(Path(folder).glob(f"*.{function.py_func.__qualname__}-*.nbi")) if folder else []
+
+
+def _drop_what_is_old(function: Any) -> None:
+    """Numba looks at the file of a function only, not at those of its parts."""
+    parts = [m for name, m in list(sys.modules.items()) if name.startswith(_HOMES)]
+    files = [Path(m.__file__) for m in parts if m.__file__]
+    newest = max((f.stat().st_mtime for f in files if f.exists()), default=0.0)
+    for index in _kept(function):
+        try:
+            if index.stat().st_mtime < newest:
+                index.unlink()
+        except OSError as error:  # another process was faster, or it is not ours to remove
+            logger.debug("%s stays: %s", index, error)

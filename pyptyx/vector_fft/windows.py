@@ -31,6 +31,9 @@ Array = Any
 LARGEST_SIDE = 2048
 """Points of a line above which a block leaves the caches."""
 
+LARGEST_WINDOW = 1 << 19
+"""Pixels above which a library is as fast; whole objects may be larger."""
+
 _LINE_BYTES = 64  # of a cache
 
 Ranges = tuple[slice, ...]
@@ -231,6 +234,7 @@ class WindowTransforms:
             and a.dtype.char in "FD"
             and a.flags.c_contiguous
             and a.shape[-1] >= vector_length(np.dtype(a.real.dtype))
+            and a.shape[-2] * a.shape[-1] <= LARGEST_WINDOW
             and all(self._line(n, np.dtype(a.real.dtype)) for n in a.shape[-2:])
         )
 

@@ -12,18 +12,12 @@ from pathlib import Path
 import numpy as np
 
 import pyptyx
-from pyptyx import backend
 from pyptyx.engine import callbacks, feeding
 from pyptyx.executors import mpi
 from pyptyx.terms.data_term import DataTerm
 from tests.known.restart_scene import outcome, parameters
 
 EXACT = {"deterministic": True, "default_dtype": "single", "epoch_max": 4}
-
-
-def absent(_package):
-    """Stands for `backend._installed`: no package that is optional."""
-    return False
 
 
 def scene(folder, **changes):
@@ -127,6 +121,5 @@ def wrong(folder):
 
 
 if __name__ == "__main__":
-    backend._installed = absent
     os.fsync = lambda _: None  # protects from power cuts only, and takes most of the time
     globals()[sys.argv[1]](Path(sys.argv[2]))

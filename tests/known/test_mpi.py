@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import pyptyx
-from pyptyx import backend
 from pyptyx.output import store
 from tests.known import mpi_jobs
 from tests.known.restart_scene import outcome, parameters
@@ -63,12 +62,6 @@ def ranks(request, folder):
 def arrays(folder, name):
     with np.load(folder / f"{name}.npz") as archive:
         return [archive[key] for key in archive.files]
-
-
-@pytest.fixture(autouse=True)
-def plain(monkeypatch):
-    """As the ranks do: FFTW measures which plan is best, and its choice shows in the last bits."""
-    monkeypatch.setattr(backend, "_installed", mpi_jobs.absent)
 
 
 def alone(folder, devices=1, **changes):

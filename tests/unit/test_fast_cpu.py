@@ -1,6 +1,10 @@
 """The CPU translations do what the reference kernels do."""
 
 import importlib
+import os
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +39,11 @@ def fast():
     from pyptyx.physics.kernels import fast_cpu
 
     return fast_cpu
+
+
+@pytest.fixture
+def compiled(fast):
+    return importlib.import_module("pyptyx.compiled")
 
 
 @pytest.fixture
@@ -175,6 +184,30 @@ def test_kernels_compile_where_nothing_can_be_kept(fast):
     names = {}
     exec("def double(a):\n    return 2 * a", names)
     assert fast.compile_for_cpu(names["double"])(3) == 6
+
+
+def test_what_was_compiled_from_older_parts_is_dropped(compiled, tmp_path, monkeypatch, caplog):
+    source = tmp_path / "some_kernels.py"
+    source.write_text("def double(a):\n    return 2 * a\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kernels = importlib.import_module("some_kernels")
+    caplog.set_level("INFO", compiled.__name__)
+    function = compiled.compile_for_cpu(kernels.double)
+    compiled.announce(function)
+    assert "compiling the kernels" in caplog.text
+    caplog.clear()
+    assert function(4) == 8
+    again = compiled.compile_for_cpu(kernels.double)
+    compiled.announce(again)
+    assert not caplog.text
+    part = types.ModuleType("pyptyx.vector_fft.a_part")
+    part.__file__ = str(tmp_path / "a_part.py")
+    Path(part.__file__).touch()
+    later = Path(part.__file__).stat().st_mtime + 10
+    os.utime(part.__file__, (later, later))
+    monkeypatch.setitem(sys.modules, part.__name__, part)
+    compiled.announce(compiled.compile_for_cpu(kernels.double))
+    assert "compiling the kernels" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "ml_shifted"])

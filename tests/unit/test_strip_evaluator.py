@@ -162,6 +162,20 @@ def test_counts_of_any_type():
     np.testing.assert_array_equal(scene.fused(data=turned)[0], expected[0])
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_one_compilation_serves_all_models(dtype):
+    from pyptyx.physics.kernels.cpu.patterns import evaluate
+
+    Scene(dtype=dtype).fused()
+    known = len(evaluate.signatures)
+    for scene in (Scene(dtype=dtype, shift=False), Scene((21, 10), slices=1, dtype=dtype)):
+        for wanted in (ALL, (), ("probe",)):
+            for chosen in (scene, Scene(dtype=dtype, loss=Loss("ml", 0.2))):
+                chosen.data.setflags(write=False)
+                chosen.fused(wanted)
+    assert len(evaluate.signatures) == known
+
+
 def test_an_evaluation_that_was_broken_off_leaves_nothing():
     scene = Scene()
     model = scene.model("auto")
@@ -175,6 +189,24 @@ def test_an_evaluation_that_was_broken_off_leaves_nothing():
     assert not np.allclose(changed[0], expected[0])
     np.testing.assert_array_equal(changed[0], scene.fused()[0])
     np.testing.assert_array_equal(changed[2]["object"], scene.fused()[2]["object"])
+
+
+@pytest.mark.parametrize("shift", [True, False])
+@pytest.mark.parametrize("shape", [(21, 10), (10, 21)], ids=str)
+def test_a_step_too_far_leaves_nothing(shape, shift):
+    """Lines that do not fill a vector leave room for what is not finite."""
+    scene = Scene(shape, shift=shift)
+    expected = scene.fused()
+    model = scene.model("auto")
+    evaluator = fused(model, scene.loss, scene.x)
+    kept = scene.x["object"]
+    scene.x["object"] = np.full_like(kept, np.nan)
+    assert np.isnan(scene.evaluated(evaluator, model)[0]).all()
+    scene.x["object"] = kept
+    again = scene.evaluated(evaluator, model)
+    np.testing.assert_array_equal(again[0], expected[0])
+    for key in ALL:
+        np.testing.assert_array_equal(again[2][key], expected[2][key])
 
 
 def test_no_batches_at_all():

@@ -124,6 +124,7 @@ def test_what_does_not_fit(windows, rng, dtype):
     assert not fits(waves(rng, dtype, 3, 26, 14))
     assert not fits(waves(rng, dtype, 3, 10, 2))  # narrower than a vector
     assert not fits(np.empty((2 * windows.LARGEST_SIDE, 8), dtype))
+    assert not fits(np.empty((windows.LARGEST_SIDE // 2, windows.LARGEST_SIDE // 2), dtype))
 
 
 def test_a_window_does_not_depend_on_those_beside_it(windows, rng, dtype):

@@ -99,8 +99,13 @@ def gather(obj: Array, corners: np.ndarray, window: tuple[int, int]) -> Array:
 def scatter_add(target: Array, corners: np.ndarray, patches: Array) -> None:
     """Adjoint of `gather`: add `patches` (B, ..., ny, nx) into `target`, in batch order."""
     ny, nx = patches.shape[-2:]
+    total = np.empty_like(target, shape=(*target.shape[:-2], ny, nx))
     for b, (y, x) in enumerate(corners.tolist()):
-        target[..., y : y + ny, x : x + nx] += patches[b]
+        window = target[..., y : y + ny, x : x + nx]
+        # NumPy computes in strided windows through buffers; to copy one there and back is faster.
+        total[...] = window
+        np.add(total, patches[b], out=total)
+        window[...] = total
 
 
 def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
@@ -109,7 +114,9 @@ def transmit(incoming: Array, obj: Array, z: int, corners: np.ndarray) -> Array:
     `incoming` is (B or 1, Mp, 1 or Mo, ny, nx).
     """
     windows = gather(obj[:, z], corners, incoming.shape[-2:])[:, None]
-    return np.multiply(incoming, windows, out=windows if incoming.shape[1] == 1 else None)
+    if incoming.shape[1] == 1:
+        return np.multiply(incoming, windows, out=windows)
+    return incoming * windows
 
 
 def transmit_vjp(
@@ -120,6 +127,7 @@ def transmit_vjp(
     The object's gradient, summed over the probe modes, is added into `g_object` in batch order.
     """
     if g_object is not None:
+        # Without a name the product is gone before the windows need as much room.
         scatter_add(g_object[:, z], corners, _over_probe_modes(mul_conj(incoming, g)))
     windows = gather(obj[:, z], corners, g.shape[-2:])[:, None]
     np.multiply(g, np.conjugate(windows, out=windows), out=g)

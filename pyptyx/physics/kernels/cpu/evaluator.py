@@ -27,6 +27,9 @@ from pyptyx.physics.tilt import Separable
 from pyptyx.vector_fft.vectors import vector_length
 from pyptyx.vector_fft.windows import can_transform
 
+_PLAIN: Any = ("C", "W")
+"""Arrays of any other kind would have kernels of their own compiled."""
+
 Array = Any
 Tree = dict[str, Array]
 
@@ -115,9 +118,9 @@ class StripEvaluator:
         value, sse = np.empty(count), np.empty(count)
         evaluate(
             (
-                np.ascontiguousarray(batch.corners, np.int64),
-                np.ascontiguousarray(shifts, np.float64),
-                np.ascontiguousarray(data, self._real),
+                np.require(batch.corners, np.int64, _PLAIN),
+                np.require(shifts, np.float64, _PLAIN),
+                np.require(data, self._real, _PLAIN),
             ),
             self._state,
             (*number, real(1 / modes), real(2 * weight / modes)),

@@ -35,11 +35,13 @@ def _rows_to_real_space(strips, constants, scratch, row):
 @inlined
 def _rows_to_strips(strips, constants, scratch, row):
     """Transform rows in real space, from the source to strips."""
-    ny = constants.size[0]
+    ny, nx = constants.size
     width = vector_size(strips)
     size = 2 * width
     block, lit = scratch.block, constants.lit
     transform_block(block, scratch.source, constants.line_x, 0, 0)
+    for place in range(nx * size, -(-nx // width) * width * size):
+        block[place] = 0  # what is left there might not be finite
     for strip in lit:
         start = strip * ny * size
         _store(block, strips, strip * width * size, row, ny - 1, size, start, 0)

@@ -82,9 +82,8 @@ def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
     lit = [k for first, last in bounds for k in range(first // width, -(-last // width))]
     distances = sorted(set(spec.distances_A))
     # 1/N belongs to the inverse transform, which leaves it out.
-    tables = [
-        to_strips((fresnel_propagator(grid, d) / grid.size).astype(spec.dtype)) for d in distances
-    ]
+    factors = [(fresnel_propagator(grid, d) / grid.size).astype(spec.dtype) for d in distances]
+    tables = [to_strips(factor).reshape(-1) for factor in factors]
     blocks = -(-ny // width)
     return Constants(
         size=(ny, nx),
