@@ -3,12 +3,20 @@
 Far from the solution a step on a few per cent of the measurements brings nearly as much as one on
 all of them.  Each mini-batch takes one scaled gradient step on object and probe,
 
-    u <- u - α_k H0 g,        α_k = 1, 1/2, 1/4 ... in sweep k = 0, 1, 2 ... (probe: a quarter)
+    u <- u - α H0 g,        α = 1, in the last sweep 1/2 (probe: a quarter)
 
 with gradient and curvature `H0⁻¹` (see `pyptyx.engine.preconditioner`) of its own measurements, so
-with one measurement it is ePIE, with several its parallel form.  The steps shrink because the noise
-of a mini-batch stays in the object in proportion to them.  The probe follows slowly: it is nearly
-known, and where it moves as fast as the object it takes up what belongs to the object.
+with one measurement it is ePIE, with several its parallel form.  The probe follows slowly: it is
+nearly known, and where it moves as fast as the object it takes up what belongs to the object.
+
+What the noise of one mini-batch brings in stays in the object where the data hardly determine it.
+The last sweep therefore takes, for mini-batch b of B, the gradient of all measurements as far as
+it is known (SAGA),
+
+    g = g_b - g_b' + Σ_c g_c' / B,        g' = what was found when the mini-batch came last,
+
+whose noise goes away as the steps become small.  Where that would take more memory than the pairs
+of L-BFGS, which come later, the steps are halved from sweep to sweep instead.
 
 The residuals are those of amplitudes whatever the loss of the run is, because most others are
 without bounds where a start predicts nothing.  Only before a Poisson loss of less than a count per
@@ -18,7 +26,8 @@ modulus and the like hold.  Slices, modes, shifts and the near field need nothin
 
 References
 ----------
-A. Maiden, J. Rodenburg, Ultramicroscopy 109 (2009) 1256 (ePIE).
+A. Maiden, J. Rodenburg, Ultramicroscopy 109 (2009) 1256 (ePIE);  A. Defazio, F. Bach, S.
+Lacoste-Julien, Adv. Neural Inf. Process. Syst. 27 (2014) (SAGA).
 """
 
 from __future__ import annotations
@@ -35,6 +44,7 @@ from pyptyx.engine.objective import Objective, active_variables
 from pyptyx.engine.preconditioner import CAREFUL_FLOOR
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.variables import UPDATE_KEYS
+from pyptyx.optim.sharding import Ranks, Shards
 from pyptyx.terms.data_term import DataTerm
 
 logger = logging.getLogger(__name__)
@@ -54,8 +64,11 @@ data hardly determine it, beyond twice the aperture above all.
 _AUTOMATIC = 3
 """Sweeps of a run that starts from a flat object."""
 
+_LAST = 0.5
+"""Step of the last sweep, with corrected gradients."""
+
 _SHRINK = 0.5
-"""Factor on the step from sweep to sweep."""
+"""Factor on the step from sweep to sweep, if the gradients cannot be remembered."""
 
 
 def planned_sweeps(problem: Reconstruction, values: Mapping[str, Any], epoch: int) -> int:
@@ -116,10 +129,17 @@ def warm_start(
     size = problem.params["warm_start_batch"]
     count = MINI_BATCHES if size == "auto" else -(-len(sequence) // int(size))
     place = batching.curve(problem.scan.corners)
+    remember = min(count, len(sequence)) <= 2 * values["hist_length"]
+    known = _Gradients(problem.communicator) if remember else None
+    groups: list[np.ndarray] = []
     x, means = problem.x, []
     for sweep in range(sweeps):
-        groups = mini_batches(sequence, place, count, rng)
-        x, losses = _sweep(problem, objective, term, (x, groups, _SHRINK**sweep))
+        if known is not None and 0 < sweep == sweeps - 1:
+            groups, step = known.correct(groups, rng), _LAST
+        else:
+            groups = mini_batches(sequence, place, count, rng)
+            step = 1.0 if known is not None else _SHRINK**sweep
+        x, losses = _sweep(problem, objective, term, (x, groups, step), known)
         means.append(float(np.mean(losses)))
         logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, means[-1])
     text = f"warm start: {sweeps} sweeps of {len(groups)} mini-batches"
@@ -173,24 +193,59 @@ def _mean_count(problem: Reconstruction) -> float:
     return power * spec.wave_gain / spec.grid.size
 
 
+class _Gradients:
+    """What each mini-batch of the sweep before said, shared out between processes."""
+
+    def __init__(self, communicator: Ranks) -> None:
+        self._shards = Shards(communicator)
+        self._found: list[Tree] = []
+        self._order: np.ndarray | None = None
+        self._mean: Tree = {}
+
+    def correct(self, groups: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+        """From now on gradients are corrected; the same mini-batches in another order."""
+        self._order = rng.permutation(len(groups))
+        total = trees.zeros_like(self._found[0])
+        for g in self._found:
+            trees.add_into(total, g)
+        self._mean = trees.scale(1 / len(groups), total)
+        return [groups[b] for b in self._order]
+
+    def __call__(self, place: int, g: Tree) -> Tree:
+        """The gradient to step along, from that of the mini-batch at a place of the sweep."""
+        part = self._shards.part(g)
+        if self._order is None:
+            if place == 0:
+                self._found = []
+            self._found.append(part)
+            return g
+        b = self._order[place]
+        change = trees.sub(part, self._found[b])
+        corrected = trees.axpy(1.0, change, self._mean)
+        self._mean = trees.axpy(1 / len(self._order), change, self._mean)
+        return self._shards.whole(corrected)
+
+
 def _sweep(
     problem: Reconstruction,
     objective: Objective,
     term: DataTerm,
     start: tuple[Tree, list[np.ndarray], float],
+    known: _Gradients | None,
 ) -> tuple[Tree, list[float]]:
     """Variables after one step per mini-batch, and the losses before them, per measurement."""
     x, groups, step = start
     x, u = objective.enter(x)
     losses = []
-    for group in groups:
+    for place, group in enumerate(groups):
         batches = batching.distribute(
             group, problem.place, problem.batch_size, problem.executor.workers
         )
         local = objective.on(term.replace(1.0, batches), objective.to_model(u))
         point = local.fun(u)
         losses.append(point.value / len(group))
-        d = local.initial_hessian(floor=CAREFUL_FLOOR)(point.g)
+        g = point.g if known is None else known(place, point.g)
+        d = local.initial_hessian(floor=CAREFUL_FLOOR)(g)
         u = {k: trees.axpy(-step * MOVED[k], {k: d[k]}, u)[k] for k in u}
     x, _ = objective.enter(objective.to_model(u))
     return x, losses

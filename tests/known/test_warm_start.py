@@ -7,7 +7,8 @@ import pyptyx
 from pyptyx.engine import batching
 from pyptyx.engine.loop import iterate
 from pyptyx.engine.setup import build
-from pyptyx.engine.warm_start import mini_batches, planned_sweeps, warm_start
+from pyptyx.engine.warm_start import _Gradients, mini_batches, planned_sweeps, warm_start
+from pyptyx.executors.communicator import Communicator
 from pyptyx.params import evaluate
 from tests.known.restart_scene import equal, outcome
 
@@ -132,12 +133,45 @@ def test_what_is_held_stays_and_a_fixed_modulus_too():
     assert np.angle(after["object"]).std() > 0.01
 
 
+def test_the_corrected_gradient_is_that_of_all_measurements_where_nothing_moves():
+    rng = np.random.default_rng(3)
+    found = [{"object": rng.normal(size=(2, 3, 4, 5))} for _ in range(6)]
+    known = _Gradients(Communicator())
+    for place, g in enumerate(found):
+        assert known(place, g) is g
+    groups = known.correct([np.array([b]) for b in range(6)], rng)
+    mean = sum(g["object"] for g in found) / 6
+    for place, (b,) in enumerate(groups):
+        np.testing.assert_allclose(known(place, found[b])["object"], mean, rtol=1e-12, atol=1e-12)
+    known = _Gradients(Communicator())
+    for place, g in enumerate(found):
+        known(place, g)
+    (b, *_), (c, *_) = known.correct([np.array([b]) for b in range(6)], np.random.default_rng(0))[
+        :2
+    ]
+    moved = {"object": found[b]["object"] + 6.0}
+    np.testing.assert_allclose(known(0, moved)["object"], mean + 6.0)
+    np.testing.assert_allclose(known(1, found[c])["object"], mean + 1.0)
+
+
+def test_many_mini_batches_are_not_remembered(monkeypatch):
+    """24 gradients are more than the 20 arrays of ten pairs."""
+    corrected = []
+    monkeypatch.setattr(
+        _Gradients, "correct", lambda self, groups, rng: corrected.append(1) or groups
+    )
+    swept(scene(warm_start_batch=3))
+    assert not corrected
+    swept(scene(warm_start_batch=4, hist_length=9))
+    assert corrected
+
+
 @pytest.mark.parametrize("growth", [6.0, 1e9])
 def test_sweeps_that_do_not_help_are_taken_back(growth, monkeypatch):
     """Steps far too long, and so long that the loss is no number any more."""
     monkeypatch.setattr("pyptyx.engine.warm_start._SHRINK", growth)
     with np.errstate(all="ignore"):
-        before, after, message = swept(scene(default_dtype="single"))
+        before, after, message = swept(scene(default_dtype="single", hist_length=5))
     assert after is before
     assert message.endswith("start values kept")
 
