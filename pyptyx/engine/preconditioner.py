@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.fft
 
 from pyptyx import trees
 from pyptyx.backend import Backend
@@ -236,10 +237,29 @@ def _illumination(
     light = np.zeros(x["object"].shape[-2:])
     # Phase plates may fill a disk and do not change how much light there is.
     batch = replace(scan, plates=None).batch(sequence)
-    for t, (corner, c) in enumerate(zip(batch.corners, current, strict=True)):
-        scenario = 0 if batch.scenario is None else batch.scenario[t]
-        kernels.scatter_add(light, corner[None], (c**2 * power[scenario])[None])
+    scenario = np.zeros(len(sequence), int) if batch.scenario is None else batch.scenario
+    if len(sequence) * power[0].size > _MANY * len(power) * light.size:
+        counts = np.zeros((len(power), *light.shape))
+        np.add.at(counts, (scenario, *batch.corners.T), current**2)
+        for weights, probe in zip(counts, power, strict=True):
+            light += _convolved(weights, probe)
+        return light
+    for corner, which, c in zip(batch.corners, scenario, current, strict=True):
+        kernels.scatter_add(light, corner[None], (c**2 * power[which])[None])
     return light
+
+
+_MANY = 8
+"""Windows, in areas of the object, that take longer to add up than to convolve."""
+
+
+def _convolved(weights: np.ndarray, probe: np.ndarray) -> np.ndarray:
+    """Sum of shifted copies of a small image, nowhere negative, and 0 where none is."""
+    fast = [scipy.fft.next_fast_len(n, real=True) for n in weights.shape]
+    product = scipy.fft.rfft2(weights, fast) * scipy.fft.rfft2(probe, fast)
+    y, x = weights.shape
+    light = scipy.fft.irfft2(product, fast)[:y, :x]
+    return np.where(light > 1e-12 * light.max(), light, 0.0)
 
 
 def _probe(x: Tree, scan: ScanTable, sequence: np.ndarray, current: np.ndarray) -> np.ndarray:
