@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from pyptyx.errors import DataError, Problem
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 16 << 20
 """Size of the pieces in which a whole source is walked, in bytes."""
 
 Indices = slice | Sequence[int] | npt.NDArray[np.integer]
