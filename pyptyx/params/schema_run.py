@@ -267,7 +267,7 @@ MEMORY = table(
     Row("deterministic", False, BOOL,
         "The same bits for any number of devices or processes; slower, most of all on GPUs."),
     Row("kernels", "auto", TEXT,
-        "The fastest there is, on GPUs only those between library FFTs, or plain array code.",
+        "The fastest there is, only those between FFTs, or plain array code.",
         choices=("auto", "segments", "reference")),
     Row("default_dtype", "single", TEXT, "Precision of the computation; half means single.",
         choices=("single", "double", "half")),
