@@ -313,20 +313,15 @@ def load_square(strips: bool) -> Callable[..., None]:
     return load
 
 
-def store_square(strips: bool) -> Callable[..., None]:
-    """The inverse of `load_square`; `swap` as in `Code.complex`."""
-
-    @on_vectors("block", "target")
-    def store(code, place, row, last, stride, start, swap):
-        put = code.store if strips else code.put_together
-        points = [code.plus(place, 2 * k * code.count) for k in code.shuffles.order]
-        lines = code.transposed([code.complex(0, point, swap) for point in points])
-        places = _lines_of_square(code, row, last, stride, start)
-        # What goes to the last row several times is written last by the row itself.
-        for at, line in reversed(list(zip(places, lines, strict=True))):
-            put(line, 1, at)
-
-    return store
+@on_vectors("block", "strips")
+def store_square(code, place, row, last, stride, start):
+    """The inverse of `load_square` from strips."""
+    points = [code.plus(place, 2 * k * code.count) for k in code.shuffles.order]
+    lines = code.transposed([code.complex(0, point) for point in points])
+    places = _lines_of_square(code, row, last, stride, start)
+    # What goes to the last row several times is written last by the row itself.
+    for at, line in reversed(list(zip(places, lines, strict=True))):
+        code.store(line, 1, at)
 
 
 @on_vectors("block", "window")

@@ -119,8 +119,7 @@ def _later_stage(radix: int) -> Any:
 
 _first_2, _first_3, _first_4, _first_5, _first_6, _first_7, _first_8 = map(_first_stage, RADICES)
 _later_2, _later_3, _later_4, _later_5, _later_6, _later_7, _later_8 = map(_later_stage, RADICES)
-_load_from_window, _load_from_strips = load_square(strips=False), load_square(strips=True)
-_store_in_window, _store_in_strips = store_square(strips=False), store_square(strips=True)
+_load_from_window = load_square(strips=False)
 
 
 @part
@@ -184,7 +183,7 @@ def rows_to_strips(window, strips, blocks, rows, line, swap):
             transform_block(block, source, line, 0, swap)
             for c in range(0, nx, width):
                 start = 2 * c * ny
-                _store_in_strips(block, strips, 2 * c * width, row, last, 2 * width, start, 0)
+                store_square(block, strips, 2 * c * width, row, last, 2 * width, start)
 
 
 @part

@@ -167,11 +167,12 @@ def test_many_mini_batches_are_not_remembered(monkeypatch):
 
 
 @pytest.mark.parametrize("growth", [6.0, 1e9])
-def test_sweeps_that_do_not_help_are_taken_back(growth, monkeypatch):
+@pytest.mark.parametrize(("step", "pairs"), [("_SHRINK", 5), ("_LAST", 10)])
+def test_sweeps_that_do_not_help_are_taken_back(growth, step, pairs, monkeypatch):
     """Steps far too long, and so long that the loss is no number any more."""
-    monkeypatch.setattr("pyptyx.engine.warm_start._SHRINK", growth)
+    monkeypatch.setattr(f"pyptyx.engine.warm_start.{step}", growth)
     with np.errstate(all="ignore"):
-        before, after, message = swept(scene(default_dtype="single", hist_length=5))
+        before, after, message = swept(scene(default_dtype="single", hist_length=pairs))
     assert after is before
     assert message.endswith("start values kept")
 

@@ -179,11 +179,17 @@ def test_a_package_that_does_not_import_is_done_without(monkeypatch, caplog):
     assert "numba is installed but cannot be used: Numba needs" in caplog.text
 
 
-def test_kernels_compile_where_nothing_can_be_kept(fast):
-    """A function without a file has no place next to it either."""
-    names = {}
-    exec("def double(a):\n    return 2 * a", names)
-    assert fast.compile_for_cpu(names["double"])(3) == 6
+def test_kernels_compile_where_nothing_can_be_kept(compiled, monkeypatch):
+    """numba refuses to keep what it finds no folder for."""
+    real = compiled.numba.njit
+
+    def without_a_place(cache=False, **how):
+        if cache:
+            raise RuntimeError("no locator available")
+        return real(**how)
+
+    monkeypatch.setattr(compiled.numba, "njit", without_a_place)
+    assert compiled.compile_for_cpu(lambda a: 2 * a)(3) == 6
 
 
 def test_what_was_compiled_from_older_parts_is_dropped(compiled, tmp_path, monkeypatch, caplog):

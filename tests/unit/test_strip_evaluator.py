@@ -121,7 +121,7 @@ def test_agrees_with_every_loss(loss, dtype):
     "wanted", [(), ("object",), ("probe",), ("positions",), ("object", "positions")], ids=str
 )
 def test_gradients_that_are_wanted(wanted, shift):
-    Scene(slices=2, shift=shift).check(wanted)
+    Scene(slices=4, shift=shift).check(wanted)
 
 
 def test_batches_add_up():

@@ -137,9 +137,9 @@ def detect(data, loss, back, constants, scratch):
 
     The strips become the gradient of the waves, if that is wanted (`back`).
     """
-    ny, nx = constants.size
+    nx = constants.size[1]
     width = vector_size(scratch.strips)
-    pixels, counts = data.reshape(-1), scratch.counts[: ny * width]
+    pixels, counts = data.reshape(-1), scratch.counts
     lit, i = constants.lit, 0
     value, sse = 0.0, 0.0
     for strip in range(-(-nx // width)):
@@ -160,7 +160,7 @@ def _compare(strip, counts, loss, back, constants, scratch):
     ny, n = constants.size[0], len(counts)
     code, floor, mean, double = loss
     strips, source = scratch.strips, scratch.source
-    intensity, derivative = scratch.intensity[:n], scratch.derivative[:n]
+    intensity, derivative = scratch.intensity, scratch.derivative
     mask = constants.mask[strip * n : (strip + 1) * n]
     width = vector_size(strips)
     size = 2 * width

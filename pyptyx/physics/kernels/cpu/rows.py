@@ -11,7 +11,7 @@ from pyptyx.physics.kernels.cpu import points
 from pyptyx.vector_fft.vectors import load_square, store_square, vector_size
 from pyptyx.vector_fft.windows import transform_block
 
-_load, _store = load_square(strips=True), store_square(strips=True)
+_load = load_square(strips=True)
 
 
 @inlined
@@ -44,7 +44,7 @@ def _rows_to_strips(strips, constants, scratch, row):
         block[place] = 0  # what is left there might not be finite
     for strip in lit:
         start = strip * ny * size
-        _store(block, strips, strip * width * size, row, ny - 1, size, start, 0)
+        store_square(block, strips, strip * width * size, row, ny - 1, size, start)
 
 
 @part

@@ -109,16 +109,15 @@ def scratch_for(shape: tuple[int, int], slices: int, modes: int, real: np.dtype[
         return out
 
     line = 2 * width * max(high, wide)
-    rows = max(ny * width, nx)
     return Scratch(
         strips=zeros(modes, 2 * ny * wide),
         waves=zeros(slices, modes, 2 * high * nx),
         spectra=zeros(modes, 2 * width * ny),
         source=zeros(line),
         block=zeros(line),
-        intensity=zeros(rows),
-        counts=zeros(rows),
-        derivative=zeros(rows),
+        intensity=zeros(ny * width),
+        counts=zeros(ny * width),
+        derivative=zeros(ny * width),
         ramp_y=zeros(2 * ny),
         ramp_x=zeros(2 * wide),
     )
