@@ -37,7 +37,8 @@ Trace = list[tuple[float, float]]
 VARIANTS: dict[str, Params] = {
     "pypty": {"optimizer": "pypty", "warm_start_epochs": 0},
     "L-BFGS": {"preconditioner": False, "warm_start_epochs": 0},
-    "+ preconditioner": {"warm_start_epochs": 0},
+    "+ illumination": {"frequency_scaling": False, "warm_start_epochs": 0},
+    "+ frequencies": {"warm_start_epochs": 0},
     "+ warm start": {},
 }
 """Changes of the parameters, by the name in the table; the first is what others are compared to."""

@@ -20,6 +20,7 @@ from pyptyx.backend import Backend
 from pyptyx.engine import preconditioner
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.regularisers import make_terms, probe_support
+from pyptyx.engine.rings import Rings
 from pyptyx.engine.variables import (
     UPDATE_KEYS,
     Coordinate,
@@ -169,9 +170,15 @@ class Objective:
         With `known`, the state of such an operator, nothing is estimated.  `floor` is that of the
         object's curvature.
         """
-        if known is not None:
-            return preconditioner.InverseDiagonal(known["diagonal"], known["factor"], self._soft)
         p = self._problem
+        rings: dict[str, Rings] = {}
+        if p.params["frequency_scaling"] and "object" in self.active:
+            shape = self._model["object"].shape[-2:]
+            rings["object"] = Rings(shape, p.spec.grid.pixel_A, p.backend)
+        if known is not None:
+            return preconditioner.InverseDiagonal(
+                known["diagonal"], known["factor"], self._soft, rings
+            )
         sequence = np.sort(np.concatenate(self.data.batches))
         diagonal = preconditioner.curvatures(
             self._model, p.spec, p.scan, sequence, p.backend, self.active, floor
@@ -190,7 +197,7 @@ class Objective:
                 diagonal[name] = _of_spectrum(
                     coordinate, diagonal[name], self._model[name], p.backend
                 )
-        return preconditioner.InverseDiagonal(diagonal, factor, self._soft)
+        return preconditioner.InverseDiagonal(diagonal, factor, self._soft, rings)
 
     def _make_filters(self, soft: bool) -> dict[str, Filter]:
         """Low-pass of the object and the probe, for plain coordinates only; support of the probe.

@@ -23,8 +23,8 @@ illumination weights: ePIE and its parallel forms (A. Maiden, J. Rodenburg, Ultr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ import scipy.fft
 
 from pyptyx import trees
 from pyptyx.backend import Backend
+from pyptyx.engine.rings import Rings
 from pyptyx.physics.detector import collect
 from pyptyx.physics.kernels import reference as kernels
 from pyptyx.physics.model import ModelSpec
@@ -191,6 +192,8 @@ def loss_factor(loss: str, x: Tree, spec: ModelSpec, backend: Backend) -> float:
 class InverseDiagonal:
     """``H0``: ``filter · 1/(factor · diagonal) · filter`` per block; symmetric and positive.
 
+    With weights for the rings of a block ``D^-½ F⁻¹ w F D^-½`` stands in place of the quotient.
+
     Attributes
     ----------
     diagonal : dict
@@ -198,20 +201,38 @@ class InverseDiagonal:
     factor : float
     filters : dict of callable
         Symmetric low-pass of a block, where it has one.
+    rings : dict of Rings
+        Frequencies of a block, where they are weighed.
     """
 
     diagonal: Tree
     factor: float
     filters: dict[str, Callable[[Array], Array]]
+    rings: dict[str, Rings] = field(default_factory=dict)
 
-    def __call__(self, q: Tree) -> Tree:
-        """``H0 q``."""
+    def __call__(self, q: Tree, weights: Mapping[str, np.ndarray] | None = None) -> Tree:
+        """``H0 q``; `weights` (rings,) are those of blocks in `rings`."""
+        weights = weights or {}
         out = {}
         for k, v in q.items():
             keep = self.filters.get(k, lambda a: a)
-            diagonal = self.diagonal[k]
-            out[k] = keep(keep(v) / (diagonal * diagonal.dtype.type(self.factor)))
+            if k in weights:
+                root = np.sqrt(self._curvature(k))
+                out[k] = keep(self.rings[k].weigh(keep(v), weights[k], root))
+            else:
+                out[k] = keep(keep(v) / self._curvature(k))
         return out
+
+    def moments(self, s: Tree, y: Tree) -> dict[str, np.ndarray]:
+        """What a step and the change of the gradient say about each ring (see `Rings.moments`)."""
+        return {
+            k: self.rings[k].moments(s[k], y[k], np.sqrt(self._curvature(k)))
+            for k in self.rings.keys() & s.keys()
+        }
+
+    def _curvature(self, name: str) -> Array:
+        diagonal = self.diagonal[name]
+        return diagonal * diagonal.dtype.type(self.factor)
 
     def state(self) -> dict[str, Any]:
         """What makes the operator again, together with the filters."""

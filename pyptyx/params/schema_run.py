@@ -194,6 +194,9 @@ OPTIMISER = table(
         "Preconditioned L-BFGS with a bracketing line search, or the stepping of PyPty.",
         choices=("lbfgs", "pypty")),
     Row("preconditioner", True, BOOL, "Scale each variable by an estimate of its curvature."),
+    Row("frequency_scaling", True, BOOL,
+        "Scale the object's steps ring by ring in spatial frequency by what the last steps taught; "
+        "part of the preconditioner."),
     Row("warm_start_epochs", "auto", either(TEXT, INT),
         'Sweeps of mini-batches before epoch 0, not with `optimizer="pypty"`; auto makes 3 if the '
         "object starts flat.", "epochs", NON_NEGATIVE, choices=("auto",)),

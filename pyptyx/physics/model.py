@@ -32,7 +32,7 @@ from pyptyx.physics.grid import Grid, disc_mask
 from pyptyx.physics.kernels.reference import Loss, squared_norms
 from pyptyx.physics.multislice import Multislice
 from pyptyx.physics.optics import aberration_basis
-from pyptyx.physics.patches import band_limit, own_windows, own_windows_vjp
+from pyptyx.physics.patches import BandLimit, own_windows, own_windows_vjp
 from pyptyx.physics.probe import Illumination, ProbePlan, ProbeStage
 from pyptyx.physics.tilt import AFTER, BEFORE, INSIDE, TiltPlan, ramp, ramp_factor, ramp_vjp
 from pyptyx.physics.virtual import VirtualDetectors
@@ -145,13 +145,13 @@ class ForwardModel:
         self.spec = spec
         self.backend = backend
         grid, dtype = spec.grid, spec.dtype
-        real = np.empty(0, dtype).real.dtype
         basis = None
         if spec.num_aberrations:
             basis = aberration_basis(
                 grid.q_y[:, None], grid.q_x[None, :], grid.wavelength_A, spec.num_aberrations
             )
-        self._mask = backend.asarray(grid.mask.astype(real))
+        self._limit = BandLimit(grid.mask, backend, dtype)
+        self._object_limits: dict[tuple[int, int], BandLimit] = {}
         self._probe = ProbeStage(grid, spec.illumination, basis, backend, dtype)
         self._multislice = Multislice(grid, spec.distances_A, backend, dtype, spec.wave_storage)
         self._ramp = ramp_factor(grid, backend, dtype)
@@ -166,7 +166,7 @@ class ForwardModel:
         """Effective state of the variables `x`: what the batches read."""
         state = dict(x)
         if not self.spec.patch_band_limit:
-            state["object"] = band_limit(x["object"], self._object_mask(x["object"]), self.backend)
+            state["object"] = self._object_limit(x["object"].shape[-2:])(x["object"])
         state["probe"] = self._probe.enter(x["probe"])
         return state
 
@@ -174,9 +174,7 @@ class ForwardModel:
         """Gradients of the variables from accumulated gradients of the effective state."""
         out = dict(acc)
         if "object" in acc and not self.spec.patch_band_limit:
-            out["object"] = band_limit(
-                acc["object"], self._object_mask(acc["object"]), self.backend
-            )
+            out["object"] = self._object_limit(acc["object"].shape[-2:])(acc["object"])
         if "probe" in acc:
             out["probe"] = self._probe.leave(acc["probe"])
         return out
@@ -241,7 +239,7 @@ class ForwardModel:
             if g_tilts is not None:
                 g_tilts[:, AFTER] = g_after
         if saved.exit_mask:
-            wave = band_limit(wave, self._mask, self.backend)
+            wave = self._limit(wave)
         wave, g_inside = self._multislice_vjp(saved, wave, acc)
         grads = self._probe_vjp(saved, wave, acc)
         if g_tilts is not None:
@@ -267,7 +265,7 @@ class ForwardModel:
             return self._multislice.vjp(saved.multislice, wave, target, wants_inside)
         stack = self.backend.xp.zeros_like(saved.multislice.obj)
         out = self._multislice.vjp(saved.multislice, wave, stack, wants_inside)
-        own_windows_vjp(saved.batch.corners, stack, self._mask, target, self.backend)
+        own_windows_vjp(saved.batch.corners, stack, self._limit, target, self.backend)
         return out
 
     def _detector_vjp(
@@ -297,7 +295,7 @@ class ForwardModel:
         tilts = _tilts(state, batch)
         obj, corners = state["object"], batch.corners
         if spec.patch_band_limit:
-            obj, corners = own_windows(obj, corners, spec.grid.shape, self._mask, self.backend)
+            obj, corners = own_windows(obj, corners, spec.grid.shape, self._limit, self.backend)
         light = Illumination(
             scenario=batch.scenario,
             current=state["current"][rows] if "current" in state else None,
@@ -313,7 +311,7 @@ class ForwardModel:
         if spec.tilt.after:
             saved.exit_mask = obj.shape[1] == 1
             if saved.exit_mask:
-                wave = band_limit(wave, self._mask, self.backend)
+                wave = self._limit(wave)
             wave, saved.ramp = ramp(wave, self._ramp.factor(tilts[:, AFTER]))
             # The detector overwrites its input, the adjoint of the ramp still needs it.
             wave = wave.copy()
@@ -322,10 +320,13 @@ class ForwardModel:
     def _inside(self, tilts: np.ndarray) -> np.ndarray | None:
         return tilts[:, INSIDE] if self.spec.tilt.inside else None
 
-    def _object_mask(self, obj: Array) -> Array:
-        grid = self.spec.grid
-        mask = disc_mask(obj.shape[-2:], grid.pixel_A, grid.q_limit)
-        return self.backend.asarray(mask.astype(obj.real.dtype))
+    def _object_limit(self, shape: tuple[int, int]) -> BandLimit:
+        """Band limit of an object of `shape` (Y, X)."""
+        if shape not in self._object_limits:
+            grid = self.spec.grid
+            mask = disc_mask(shape, grid.pixel_A, grid.q_limit)
+            self._object_limits[shape] = BandLimit(mask, self.backend, self.spec.dtype)
+        return self._object_limits[shape]
 
 
 def _detector(spec: ModelSpec, backend: Backend) -> Detector:

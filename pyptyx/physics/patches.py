@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyptyx.backend import Backend
+from pyptyx.physics.grid import Band
 from pyptyx.physics.kernels import select
 
 Array = Any
@@ -22,15 +23,34 @@ def split(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return corners.astype(np.int64), positions - corners
 
 
-def band_limit(a: Array, mask: Array, backend: Backend) -> Array:
-    """``F⁻¹ M F a`` over the last two axes; its own adjoint, since M is real."""
-    spectrum = backend.fft2(a)
-    spectrum *= mask
-    return backend.ifft2(spectrum, overwrite=True)
+class BandLimit:
+    """``F⁻¹ M F a`` over the last two axes; its own adjoint, since M is real.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, (ny, nx)
+        ``M``, a disc around the zero frequency in the corner.
+    backend : Backend
+    dtype : dtype
+        Complex type of the arrays.
+    """
+
+    def __init__(self, mask: np.ndarray, backend: Backend, dtype: Any) -> None:
+        self._backend = backend
+        self._band = Band(mask)
+        # 1/N belongs to the inverse transform, which leaves it out.
+        factor = mask.astype(np.empty(0, dtype).real.dtype) / mask.size
+        self._factor = backend.asarray(factor)
+
+    def __call__(self, a: Array) -> Array:
+        """A new array like `a` (..., ny, nx)."""
+        spectrum = self._backend.fft2(a, band=self._band)
+        spectrum *= self._factor
+        return self._backend.fft2_adjoint(spectrum, overwrite=True, band=self._band)
 
 
 def own_windows(
-    obj: Array, corners: np.ndarray, window: tuple[int, int], mask: Array, backend: Backend
+    obj: Array, corners: np.ndarray, window: tuple[int, int], limit: BandLimit, backend: Backend
 ) -> tuple[Array, np.ndarray]:
     """Windows of the object, each band-limited by itself (PyPty's way), stacked along y.
 
@@ -42,8 +62,8 @@ def own_windows(
     corners : ndarray of int, (B, 2)
     window : tuple of int
         ``(ny, nx)``.
-    mask : array, (ny, nx)
-        Band limit per window.
+    limit : BandLimit
+        Of a window.
     backend : Backend
 
     Returns
@@ -52,17 +72,15 @@ def own_windows(
     corners : ndarray of int, (B, 2)
         Corners of the windows in the stack.
     """
-    cut = band_limit(select(backend).gather(obj, corners, window), mask, backend)
+    cut = limit(select(backend).gather(obj, corners, window))
     stack = backend.xp.moveaxis(cut, 0, 2).reshape(*obj.shape[:2], -1, window[1])
     rows = window[0] * np.arange(len(corners))
     return stack, np.stack([rows, np.zeros_like(rows)], axis=1)
 
 
 def own_windows_vjp(
-    corners: np.ndarray, g: Array, mask: Array, g_object: Array, backend: Backend
+    corners: np.ndarray, g: Array, limit: BandLimit, g_object: Array, backend: Backend
 ) -> None:
     """Add the adjoint of `own_windows`, applied to `g` (Mo, Nz, B · ny, nx), into `g_object`."""
-    cut = g.reshape(*g.shape[:2], len(corners), *mask.shape)
-    select(backend).scatter_add(
-        g_object, corners, band_limit(backend.xp.moveaxis(cut, 2, 0), mask, backend)
-    )
+    cut = g.reshape(*g.shape[:2], len(corners), -1, g.shape[-1])
+    select(backend).scatter_add(g_object, corners, limit(backend.xp.moveaxis(cut, 2, 0)))
