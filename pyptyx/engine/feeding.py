@@ -24,10 +24,10 @@ from pyptyx.physics.model import ModelSpec
 logger = logging.getLogger(__name__)
 
 _IN_MEMORY = 0.25
-"""Part of a machine's free memory that the data may fill."""
+"""Part of a machine's free memory that the data may fill as floats."""
 
 _IN_MEMORY_PACKED = 0.5
-"""The same for whole numbers of one or two bytes, the last resort before reading all again."""
+"""The same for whole numbers of one or two bytes; the next resort is to read all again."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def make_feed(
     source: PatternSource | None,
     spec: ModelSpec,
     share: Share | None = None,
+    on_gpu: bool = False,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """``feed(indices) -> (B, ky, kx)`` as the model has it; kept in memory when the data fit.
 
@@ -85,6 +86,8 @@ def make_feed(
         For the data grid and the working type.
     share : Share, optional
         By default, all data.
+    on_gpu : bool
+        Whether a GPU works on them.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def make_feed(
     preparation = preparation_of(resolved, real)
     share = share or Share()
     kept = source if share.own is None else Selection(source, share.own)
-    resident, packing = storage(kept, preparation, share)
+    resident, packing = storage(kept, preparation, share, on_gpu)
     kind = PatternFeed if len(source.shape) == 3 else SignalFeed
     on_device = not resolved["load_one_by_one"]
     feed = kind(source, preparation, resident, packing, on_device, share.own)
@@ -122,9 +125,16 @@ def storage_name(resident: bool, packing: Packing | None) -> str:
 
 
 def storage(
-    kept: PatternSource, preparation: Preparation, share: Share, sample: int | None = None
+    kept: PatternSource,
+    preparation: Preparation,
+    share: Share,
+    on_gpu: bool,
+    sample: int | None = None,
 ) -> tuple[bool, Packing | None]:
-    """Whether patterns stay in memory, and as which whole numbers if there is no room for floats.
+    """Whether patterns stay in memory, and as which whole numbers if not as floats.
+
+    Whole numbers are a quarter or half of the memory to fill and to read again, for which a CPU
+    makes them floats in every evaluation without being slower; a GPU keeps floats, if they fit.
 
     Parameters
     ----------
@@ -132,16 +142,20 @@ def storage(
         What this process is to keep.
     preparation : Preparation
     share : Share
+    on_gpu : bool
+        Whether a GPU works on them.
     sample : int, optional
         Judge by the first so many patterns instead of by all.
     """
     floats, counts = (part / share.neighbours for part in (_IN_MEMORY, _IN_MEMORY_PACKED))
+    packing = typed_packing(kept, preparation)
+    if packing and not on_gpu and fits_in_memory(kept, preparation, counts, packing.dtype.itemsize):
+        return True, packing
     if fits_in_memory(kept, preparation, floats):
         return True, None
     if not fits_in_memory(kept, preparation, counts, 1):
         return False, None
     # What is found for the own share must hold for all: other measurements may be asked for.
-    packing = typed_packing(kept, preparation)
     if share.own is None:
         packing = find_packing(kept, preparation, sample)
     if packing is None or not fits_in_memory(kept, preparation, counts, packing.dtype.itemsize):

@@ -166,7 +166,9 @@ def _data_cost(
 ) -> DataCost:
     """How the patterns will lie, judged by the first of them."""
     real = np.dtype(f"f{work.sizes.itemsize // 2}")
-    resident, packing = storage(source, preparation_of(resolved, real), Share(), _SAMPLE)
+    resident, packing = storage(
+        source, preparation_of(resolved, real), Share(), work.on_gpu, _SAMPLE
+    )
     stored = math.prod(source.shape[1:]) * source.dtype.itemsize
     return DataCost.of(resident, packing, stored, math.prod(_data_shape(resolved, grid)), real)
 

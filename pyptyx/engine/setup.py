@@ -154,7 +154,7 @@ def _assemble(
     communicator, own = executor.communicator, None
     if communicator.size > 1:
         own = batching.spread(np.arange(n), place, communicator.size)[communicator.rank]
-    feed = make_feed(resolved, source, spec, Share(own, communicator.local_size))
+    feed = make_feed(resolved, source, spec, Share(own, communicator.local_size), work.on_gpu)
     if source is not None and isinstance(feed, PatternFeed):
         stored = math.prod(source.shape[1:]) * source.dtype.itemsize
         pixels, real = math.prod(spec.data_shape), np.empty(0, spec.dtype).real.dtype

@@ -10,8 +10,10 @@ import pytest
 
 import pyptyx
 from pyptyx import cli
+from pyptyx.data.prepare import Preparation
+from pyptyx.data.source import open_source
+from pyptyx.engine import feeding, setup
 from pyptyx.engine import plan as planning
-from pyptyx.engine import setup
 from pyptyx.engine.plan import plan
 from pyptyx.engine.start import initial_object, initial_positions, object_shape
 from pyptyx.errors import ParamError
@@ -136,8 +138,9 @@ def test_on_a_device(params, monkeypatch):
 
 @pytest.mark.parametrize(
     ("free", "dtype", "storage"),
-    [(4, np.uint16, "memory"), (1.5, np.uint16, "packed"), (0.7, np.uint16, "packed"),
-     (0.2, np.uint16, "streamed"), (1.5, np.float64, "streamed")],
+    [(4, np.uint16, "packed"), (0.7, np.uint16, "packed"), (0.2, np.uint16, "streamed"),
+     (4, np.uint32, "memory"), (1.5, np.uint32, "packed"),
+     (4, np.float64, "memory"), (1.5, np.float64, "streamed")],
 )  # fmt: skip
 def test_where_the_data_lie(monkeypatch, tmp_path, free, dtype, storage):
     """`free` in units of four times the data as floats: they may fill a quarter, packed a half."""
@@ -157,6 +160,17 @@ def test_where_the_data_lie(monkeypatch, tmp_path, free, dtype, storage):
         }
     )
     assert found.data.storage == storage
+
+
+@pytest.mark.parametrize(("on_gpu", "free", "packed"), [(0, 4, 1), (1, 4, 0), (1, 1.5, 1)])
+def test_a_gpu_keeps_floats_if_they_fit(monkeypatch, on_gpu, free, packed):
+    stack = np.random.default_rng(0).integers(0, 9, (30, 16, 19)).astype(np.uint16)
+    enough = int(free * stack.size * 4)
+    monkeypatch.setattr("pyptyx.data.prepare.free_memory_bytes", lambda: enough)
+    source = open_source(stack)
+    resident, packing = feeding.storage(source, Preparation(), feeding.Share(), bool(on_gpu))
+    assert resident
+    assert (packing is not None) == bool(packed)
 
 
 def test_problems_are_named(params):
