@@ -10,6 +10,7 @@ space can express either.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,21 @@ class Rings:
     def __init__(
         self, shape: tuple[int, int], pixel_A: tuple[float, float], backend: Backend
     ) -> None:
-        q_y, q_x = (np.fft.fftfreq(n, pixel) for n, pixel in zip(shape, pixel_A, strict=True))
-        edge = 0.5 / max(pixel_A)
-        ring = np.rint(np.hypot(q_y[:, None], q_x[None, :]) * (COUNT / edge))
-        self._ring = np.minimum(ring, COUNT).astype(np.int32)
-        self._ring_there = backend.asarray(self._ring)
+        self._shape = shape
+        self._pixel_A = pixel_A
         self._backend = backend
+
+    @cached_property
+    def _ring(self) -> np.ndarray:
+        """Number of the ring of every point, (Y, X); made only when it is needed."""
+        q_y, q_x = (np.fft.fftfreq(n, d) for n, d in zip(self._shape, self._pixel_A, strict=True))
+        edge = 0.5 / max(self._pixel_A)
+        ring = np.rint(np.hypot(q_y[:, None], q_x[None, :]) * (COUNT / edge))
+        return np.minimum(ring, COUNT).astype(np.int32)
+
+    @cached_property
+    def _ring_there(self) -> Array:
+        return self._backend.asarray(self._ring)
 
     def moments(self, s: Array, y: Array, root: Array) -> np.ndarray:
         """``Σ Re(conj(u) v)`` and ``Σ |v|²`` over each ring and all object modes.
