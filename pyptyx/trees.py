@@ -105,6 +105,24 @@ def add_into(acc: Tree, x: Mapping[str, Array]) -> None:
         a += x[k]
 
 
+def add_scaled(acc: Tree, a: float, x: Mapping[str, Array]) -> None:
+    """``acc += a x`` in place over the keys of `acc`; the same numbers as `axpy`.
+
+    In pieces that stay in the cache, without an array as large as `x`.
+    """
+    for k, v in acc.items():
+        if not (v.flags.c_contiguous and x[k].flags.c_contiguous):
+            v += v.real.dtype.type(a) * x[k]
+            continue
+        to, of = real_view(v), real_view(x[k])
+        factor = to.dtype.type(a)
+        chunk = max(1, min(_CHUNK[isinstance(to, np.ndarray)], to.size))
+        product = to[:chunk].copy()
+        for i in range(0, to.size, chunk):
+            part = to[i : i + chunk]
+            part += np.multiply(of[i : i + chunk], factor, out=product[: part.size])
+
+
 def zeros_like(x: Mapping[str, Array]) -> Tree:
     """A tree of zeros with the shapes and dtypes of `x`."""
     return {k: _zeros(v) for k, v in x.items()}

@@ -46,6 +46,8 @@ class PatternFeed:
         Keep what a device has been sent there, too.
     own : ndarray of int, optional
         Measurements that are kept, if not all; others are read when they are asked for.
+    look : callable, optional
+        Is shown all stored patterns that are kept, piece by piece.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class PatternFeed:
         packing: Packing | None = None,
         on_device: bool = False,
         own: np.ndarray | None = None,
+        look: Callable[[np.ndarray], None] | None = None,
     ):
         self.shape = prepared_shape(source, preparation)
         self.streamed = not resident
@@ -80,9 +83,9 @@ class PatternFeed:
         self._places: np.ndarray | None = None
         self._stack: np.ndarray | None = None
         if resident and own is None:
-            self._stack = self._prepare_all(source)
+            self._stack = self._prepare_all(source, look)
         elif resident and own is not None:
-            self._stack = self._prepare_all(Selection(source, own))
+            self._stack = self._prepare_all(Selection(source, own), look)
             self._places = np.full(self.shape[0], -1)
             self._places[own] = np.arange(len(own))
         self._kept: dict[str, dict[bytes, Array]] | None = {} if on_device else None
@@ -140,7 +143,9 @@ class PatternFeed:
             return self._stack.nbytes
         return math.prod(self._source.source.shape) * self._source.source.dtype.itemsize
 
-    def _prepare_all(self, source: PatternSource) -> np.ndarray:
+    def _prepare_all(
+        self, source: PatternSource, look: Callable[[np.ndarray], None] | None
+    ) -> np.ndarray:
         dtype = np.dtype(self._preparation.dtype if self.packing is None else self.packing.dtype)
         shape = (len(source), *self.shape[1:])
         try:
@@ -155,6 +160,8 @@ class PatternFeed:
                 )
             ) from error
         for where, patterns in source.iter_chunks(_PIECE_BYTES):
+            if look is not None:
+                look(patterns)
             stack[where] = self._as_kept(patterns)
         stack.flags.writeable = False
         return stack

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyptyx.data import PatternFeed, Preparation, SignalFeed, check_counts, fits_in_memory
+from pyptyx.data import CountChecks, PatternFeed, Preparation, SignalFeed, fits_in_memory
 from pyptyx.data.base import PatternSource
 from pyptyx.data.hdf5 import hdf5_fault
 from pyptyx.data.packing import Packing, find_packing, typed_packing
@@ -107,10 +107,11 @@ def make_feed(
     resident, packing = storage(kept, preparation, share, on_gpu)
     kind = PatternFeed if len(source.shape) == 3 else SignalFeed
     on_device = not resolved["load_one_by_one"]
-    feed = kind(source, preparation, resident, packing, on_device, share.own)
-    signed = resolved["algorithm"] == "lsq_compressed"
-    sample = kept if resident else kept.read(slice(0, 64))
-    problems = check_counts(sample, source.name, signed)
+    checks = CountChecks(source.name, signed=resolved["algorithm"] == "lsq_compressed")
+    feed = kind(source, preparation, resident, packing, on_device, share.own, checks.add)
+    if not resident:
+        checks.add(kept.read(slice(0, 64)))
+    problems = checks.problems()
     if problems:
         raise DataError(problems)
     logger.info("data: %s patterns, %s", kept.shape[0], storage_name(resident, packing))

@@ -211,7 +211,7 @@ class InverseDiagonal:
     rings: dict[str, Rings] = field(default_factory=dict)
 
     def __call__(self, q: Tree, weights: Mapping[str, np.ndarray] | None = None) -> Tree:
-        """``H0 q``; `weights` (rings,) are those of blocks in `rings`."""
+        """``H0 q``; `weights` are those of `Rings.weigh`, for blocks in `rings`."""
         weights = weights or {}
         out = {}
         for k, v in q.items():

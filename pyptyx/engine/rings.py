@@ -63,7 +63,7 @@ class Rings:
         ----------
         s, y : array, (Mo, Nz, Y, X)
             A step and the change of the gradient, real or complex.
-        root : array, (Y, X)
+        root : array, broadcasts against (Mo, Nz, Y, X)
             Square root of the curvature in real space.
 
         Returns
@@ -72,8 +72,8 @@ class Rings:
             The second axis is the frequency along the beam.
         """
         sums = np.zeros((2, s.shape[1], COUNT + 1))
-        for step, change in zip(s, y, strict=True):
-            spectra = self._transform(step * root), self._transform(change / root)
+        for step, change, r in zip(s, y, np.broadcast_to(root, s.shape), strict=True):
+            spectra = self._transform(step * r), self._transform(change / r)
             for z, (u, v) in enumerate(zip(*spectra, strict=True)):
                 sums[0, z] += self._sums(u.real * v.real + u.imag * v.imag)
                 sums[1, z] += self._sums(v.real * v.real + v.imag * v.imag)
@@ -88,11 +88,12 @@ class Rings:
             Real or complex.
         weights : ndarray, (Nz, COUNT + 1)
             ``w``.
-        root : array, (Y, X)
+        root : array, broadcasts against `a`
         """
         out = self._backend.xp.empty_like(a)
+        roots = np.broadcast_to(root, a.shape)
         for mode, stack in enumerate(a):
-            spectrum = self._transform(stack / root)
+            spectrum = self._transform(stack / roots[mode])
             for plane, w in zip(spectrum, weights, strict=True):
                 plane *= self._backend.asarray(w.astype(a.real.dtype))[self._ring_there]
             image = self._backend.ifft2(self._along_beam(spectrum, +1), overwrite=True)

@@ -188,16 +188,16 @@ class LBFGS:
         if self._fresh:
             return trees.scale(-1.0, self.scaling.initial(g))
         shards = self._shards
-        q = shards.part(g)
+        q = trees.copy(shards.part(g))
         alphas = []
         for s, y, rho in reversed(self._pairs):
             alpha = rho * shards.vdot_parts(s, q)
-            q = trees.axpy(-alpha, y, q)
+            trees.add_scaled(q, -alpha, y)
             alphas.append(alpha)
-        r = shards.part(self.scaling.apply(shards.whole(q)))
+        r = trees.scale(-1.0, shards.part(self.scaling.apply(shards.whole(q))))
         for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
-            r = trees.axpy(alpha - rho * shards.vdot_parts(y, r), s, r)
-        return trees.scale(-1.0, shards.whole(r))
+            trees.add_scaled(r, -(alpha + rho * shards.vdot_parts(y, r)), s)
+        return shards.whole(r)
 
     def _descent(self, g: Tree) -> tuple[Tree, float, bool]:
         """A direction with negative slope if there is one; without history as the last resort."""

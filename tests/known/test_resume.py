@@ -131,6 +131,17 @@ def test_threads_agree_to_rounding(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.parametrize("key", ["frequency_scaling", "preconditioner"])
+@pytest.mark.parametrize("value", [True, False])
+def test_another_optimiser_goes_on_without_the_history(key, value, tmp_path, caplog):
+    interrupted(parameters(**{key: value}), tmp_path, 4)
+    before = store.load(tmp_path)["records"][-1]
+    result = pyptyx.run(pyptyx.prepare_restart(tmp_path) | {key: not value})
+    assert f"without the history of the optimiser: {key} changed" in caplog.text
+    assert len(result.losses) == 5
+    assert result.final_loss < before["loss_after"]
+
+
 def test_the_command_line_continues(tmp_path, capsys):
     params = parameters()
     whole = pyptyx.run(params | {"output_folder": str(tmp_path / "whole")})

@@ -105,6 +105,22 @@ def test_the_keys_of_the_direction_decide():
     assert trees.map_tree(lambda a, b: a - b, some, y).keys() == {"probe"}
 
 
+@pytest.mark.parametrize("chunk", [7, 1 << 15])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_add_scaled_is_axpy_in_place(pair, order, chunk, monkeypatch):
+    monkeypatch.setitem(trees._CHUNK, True, chunk)
+    x, y = pair
+    before = trees.copy(x)
+    acc = {k: np.array(y[k], order=order) for k in ("object", "positions")}
+    arrays = dict(acc)
+    trees.add_scaled(acc, 1 / 3, x)
+    expected = trees.axpy(1 / 3, {k: x[k] for k in acc}, y)
+    for k, a in acc.items():
+        assert a is arrays[k]
+        np.testing.assert_array_equal(a, expected[k])
+        np.testing.assert_array_equal(x[k], before[k])
+
+
 def test_add_into_works_in_place_over_the_keys_of_the_accumulator():
     x, target = random_tree(1), random_tree(2)
     acc = {k: target[k].copy() for k in ("object", "positions")}
