@@ -66,7 +66,8 @@ def _as_float64(a: Array, buffer: Array | None) -> Array:
 
 
 def _row_dots(a: Array, b: Array) -> Array:
-    return np.vecdot(a, b) if isinstance(a, np.ndarray) else (a * b).sum(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # whoever asks looks at the number
+        return np.vecdot(a, b) if isinstance(a, np.ndarray) else (a * b).sum(axis=1)
 
 
 def vdot(u: Mapping[str, Array], v: Mapping[str, Array]) -> float:

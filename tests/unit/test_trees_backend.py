@@ -105,6 +105,12 @@ def test_the_keys_of_the_direction_decide():
     assert trees.map_tree(lambda a, b: a - b, some, y).keys() == {"probe"}
 
 
+@pytest.mark.parametrize("numbers", [[np.inf, 1.0], [1e300, 1e300], [np.nan, 1.0]])
+def test_numbers_out_of_range_make_no_warning(numbers):
+    a = np.resize(numbers, 20)
+    assert not np.isfinite(trees.dot(a, a * np.resize([1, -1, 1], 20)))
+
+
 @pytest.mark.parametrize("chunk", [7, 1 << 15])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_add_scaled_is_axpy_in_place(pair, order, chunk, monkeypatch):
