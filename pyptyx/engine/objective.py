@@ -176,9 +176,7 @@ class Objective:
             shape = self._model["object"].shape[-2:]
             rings["object"] = Rings(shape, p.spec.grid.pixel_A, p.backend)
         if known is not None:
-            return preconditioner.InverseDiagonal(
-                known["diagonal"], known["factor"], self._soft, rings
-            )
+            return preconditioner.InverseDiagonal(**known, filters=self._soft, rings=rings)
         sequence = np.sort(np.concatenate(self.data.batches))
         diagonal = preconditioner.curvatures(
             self._model, p.spec, p.scan, sequence, p.backend, self.active, floor

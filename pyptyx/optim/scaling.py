@@ -91,7 +91,8 @@ class Preconditioned:
         gamma = trees.vdot(s, y) / curvature if curvature > 0 else math.nan
         if math.isfinite(gamma) and gamma > 0:
             self._gamma = gamma
-        for name, found in getattr(self._operator, "moments", _no_moments)(s, y).items():
+        resolve = getattr(self._operator, "moments", None)
+        for name, found in resolve(s, y).items() if resolve else ():
             total = found[1].sum()
             if np.isfinite(found).all() and total > 0:
                 # All pairs count alike, however long their steps were.
@@ -123,11 +124,6 @@ def _part_factors(moments: np.ndarray) -> np.ndarray | None:
     known = powers > 0
     factors = np.divide(products, powers, out=np.full_like(products, mean), where=known)
     return np.clip(factors, mean / SPREAD, mean * SPREAD)
-
-
-def _no_moments(s: Tree, y: Tree) -> dict[str, np.ndarray]:
-    del s, y
-    return {}
 
 
 class EqualSlopes:

@@ -40,13 +40,26 @@ def numbers(shape):
     return out
 
 
-@pytest.mark.parametrize("common", [False, True])
-@pytest.mark.parametrize("real", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_moments_are_sums_over_rings(shape, real, common):
+@pytest.fixture(params=SHAPES, ids=str)
+def shape(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["complex", "real"])
+def real(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["own root", "common root"])
+def arrays(request, shape, real):
+    """Two objects and a square root of curvatures, of all axes or of a slice."""
     rng = np.random.default_rng(0)
-    a, b = random(rng, shape, real), random(rng, shape, real)
-    root = rng.uniform(1, 3, shape[-2:] if common else shape)
+    root = rng.uniform(1, 3, shape[-2:] if request.param else shape)
+    return random(rng, shape, real), random(rng, shape, real), root
+
+
+def test_moments_are_sums_over_rings(arrays, shape):
+    a, b, root = arrays
     got = rings_of(shape).moments(a, b, root)
     fa, fb = spectrum(root * a), spectrum(b / root)
     expected = np.zeros((2, shape[1], COUNT + 1))
@@ -57,17 +70,13 @@ def test_moments_are_sums_over_rings(shape, real, common):
     np.testing.assert_allclose(got, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("common", [False, True])
-@pytest.mark.parametrize("real", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_weights_multiply_rings(shape, real, common):
-    rng = np.random.default_rng(1)
-    a, b = random(rng, shape, real), random(rng, shape, real)
+def test_weights_multiply_rings(arrays, shape, real):
+    a, b, root = arrays
     before = a.copy()
-    weights = rng.uniform(0.5, 2, (shape[1], COUNT + 1))
+    weights = np.random.default_rng(1).uniform(0.5, 2, (shape[1], COUNT + 1))
     if real:  # whose spectrum is the same at both signs of a frequency
         weights += np.roll(weights[::-1], 1, axis=0)
-    rings, root = rings_of(shape), rng.uniform(1, 3, shape[-2:] if common else shape)
+    rings = rings_of(shape)
     got = rings.weigh(a, weights, root)
     assert got.dtype == a.dtype
     np.testing.assert_array_equal(a, before)
