@@ -226,7 +226,7 @@ _PIECE_BYTES = 8 << 20
 
 def _is_run(indices: np.ndarray) -> bool:
     """Whether consecutive numbers are asked for, so that a view serves."""
-    return len(indices) > 0 and bool(np.all(np.diff(indices) == 1))
+    return len(indices) > 0 and bool((indices[1:] - indices[:-1] == 1).all())
 
 
 _AHEAD = 2

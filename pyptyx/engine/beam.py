@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import percentile_filter
 
-from pyptyx.engine.patterns import fit_centred, open_patterns, replicate, survey
+from pyptyx.engine.patterns import (
+    fit_centred,
+    model_pixels,
+    on_data_grid,
+    open_patterns,
+    replicate,
+    survey,
+)
 from pyptyx.engine.start import beam_wavelength_A, first_sequence
 from pyptyx.engine.start_probe import detector_to_probe, probe_to_detector
 from pyptyx.errors import ParamError, Problem, ShapeError
@@ -55,7 +62,8 @@ def conjugate_beam(pypty_params: Params) -> Params:
 
 def _window_image(pypty_params: Params, pattern: np.ndarray) -> np.ndarray:
     """A measured pattern on the grid of the probe window, counts kept."""
-    upsampled = replicate(np.asarray(pattern, float), int(pypty_params.get("upsample_pattern", 1)))
+    seen = on_data_grid(pattern, pypty_params)
+    upsampled = replicate(seen, int(pypty_params.get("upsample_pattern", 1)))
     return np.pad(upsampled, int(pypty_params.get("data_pad") or 0))
 
 
@@ -67,7 +75,7 @@ def get_focussed_probe_from_vacscan(pypty_params: Params, mean_pattern: np.ndarr
     pypty_params : dict
         Receives ``probe (ny, nx, 1)``, carrying the counts of the pattern.
     mean_pattern : ndarray (ky, kx)
-        Measured pattern, neither upsampled nor padded.
+        Measured pattern, before anything is done to it.
 
     Returns
     -------
@@ -81,7 +89,7 @@ def get_focussed_probe_from_vacscan(pypty_params: Params, mean_pattern: np.ndarr
 
 
 def append_aperture_to_params(pypty_params: Params, mean_pattern: np.ndarray) -> Params:
-    """Store a measured pattern ``(ky, kx)``, upsampled and padded, as ``aperture_mask``."""
+    """Store a measured pattern ``(ky, kx)``, on the model's pixels, as ``aperture_mask``."""
     pypty_params["aperture_mask"] = _window_image(pypty_params, mean_pattern)
     return pypty_params
 
@@ -121,7 +129,7 @@ def tiltbeamtodata(pypty_params: Params, align_type: str = "com") -> Params:
     if pattern is None:
         with open_patterns(pypty_params) as source:
             pattern = source.mean()
-    pattern = np.asarray(pattern, dtype=np.float64)
+    pattern = on_data_grid(pattern, pypty_params)
     upsample = int(pypty_params.get("upsample_pattern", 1))
     waves = _waves_first(probe)
     inner = (pattern.shape[0] * upsample, pattern.shape[1] * upsample)
@@ -215,7 +223,7 @@ def get_approx_beam_tilt(
         with open_patterns(pypty_params) as source:
             seen = survey(source, with_com=True, binary_level=float(make_binary))
         shifts = [seen.comy, seen.comx]
-    rez = pypty_params["rez_pixel_size_A"] * pypty_params.get("upsample_pattern", 1)
+    rez = pypty_params["rez_pixel_size_A"] * model_pixels(pypty_params)
     measured = np.stack([np.ravel(s) for s in shifts], axis=1) * rez
     tilts_yx = measured * beam_wavelength_A(pypty_params)
     if math.isfinite(float(power)):

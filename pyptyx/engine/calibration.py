@@ -15,7 +15,7 @@ import numpy as np
 
 from pyptyx.engine.geometry import estimate_rotation, scan_positions_A
 from pyptyx.engine.metadata import Metadata
-from pyptyx.engine.patterns import replicate
+from pyptyx.engine.patterns import model_pixels, on_data_grid, replicate
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
 
 logger = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ class Calibration:
     Attributes
     ----------
     rez_A : float
-        Pixel of the upsampled pattern in 1/Å.
+        Pixel of the model's pattern (binned, upsampled) in 1/Å.
     aperture : ndarray of bool
         Bright-field disc, padded to the window, zero frequency at ``n // 2``.
     radius_px : float
         Radius of the disc with the area of the aperture.
     inner : tuple of int
-        Upsampled pattern ``(ny, nx)`` before padding.
+        The model's pattern ``(ny, nx)`` before padding.
     data_pad : int
         Pixels added on each side.
     """
@@ -119,9 +119,12 @@ def find_scan(
 
 
 def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Calibration:
-    """Aperture, padding and sampling from the mean pattern ``(ky, kx)`` and the user's numbers."""
+    """Aperture, padding and sampling from the mean pattern ``(ky, kx)`` and the user's numbers.
+
+    ``data_bin`` and ``data_shift_vector`` are among these; the mean pattern is that of the file.
+    """
     upsample = int(exp["upsample_pattern"])
-    pattern = replicate(mean, upsample)
+    pattern = replicate(on_data_grid(mean, exp), upsample)
     aperture = exp["aperture"]
     if aperture is None:
         aperture = pattern > exp["bright_threshold"] * pattern.max()
@@ -130,7 +133,7 @@ def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Ca
         raise ShapeError(
             Problem(
                 "aperture",
-                f"the shape of the upsampled pattern, {pattern.shape}",
+                f"the shape of the binned and upsampled pattern, {pattern.shape}",
                 str(aperture.shape),
                 "Leave out data_pad, it is added afterwards.",
             )
@@ -154,11 +157,11 @@ def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Ca
 
 
 def _reciprocal_pixel_A(exp: Mapping[str, Any], radius_px: float, wavelength: float) -> float:
-    """Pixel of the upsampled pattern in 1/Å; angles win over 1/Å, and both over the disc radius."""
+    """Pixel of the model's pattern in 1/Å; angles win over 1/Å, and both over the disc radius."""
     if exp["rez_pixel_size_mrad"] is not None:
-        return exp["rez_pixel_size_mrad"] * 1e-3 / wavelength / exp["upsample_pattern"]
+        return exp["rez_pixel_size_mrad"] * 1e-3 / wavelength / model_pixels(exp)
     if exp["rez_pixel_size_A"] is not None:
-        return exp["rez_pixel_size_A"] / exp["upsample_pattern"]
+        return exp["rez_pixel_size_A"] / model_pixels(exp)
     if exp["conv_semiangle_mrad"] is None:
         raise ParamError(
             Problem(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.engine.patterns import open_patterns
+from pyptyx.engine.patterns import model_pixels, open_patterns
 from pyptyx.engine.setup import make_executor
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
@@ -67,7 +67,7 @@ def scan_optics(params: Params) -> ScanOptics:
     if problems:
         raise ParamError(problems)
     # rez_pixel_size_A belongs to the pixel of the model's pattern.
-    dk = float(params["rez_pixel_size_A"]) * int(params.get("upsample_pattern") or 1)
+    dk = float(params["rez_pixel_size_A"]) * model_pixels(params)
     mrad = params.get("conv_semiangle_mrad")
     rows, columns = params["scan_size"]
     return ScanOptics(
@@ -141,5 +141,5 @@ def _bin_edge(params: Params, most_bins: int) -> int:
     mask = params.get("aperture_mask")
     if mask is None or isinstance(mask, str):
         return 1
-    pixels = np.count_nonzero(mask) / int(params.get("upsample_pattern") or 1) ** 2
+    pixels = np.count_nonzero(mask) / model_pixels(params) ** 2
     return max(1, math.ceil(math.sqrt(pixels / most_bins) - 0.05))

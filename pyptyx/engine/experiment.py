@@ -29,7 +29,7 @@ from pyptyx.engine.patterns import Survey, back_projection, open_patterns, surve
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
 from pyptyx.files import check_folder, make_folder, replacing
-from pyptyx.params import load_params, load_preset, resolve_experiment
+from pyptyx.params import load_params, load_preset, resolve, resolve_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ def append_exp_params(
     folder = Path(exp["output_folder"]) if exp["output_folder"] else None
     if folder is not None:
         check_folder(folder)
+    # The window is that of the patterns as the run will see them.
+    exp |= _data_treatment(preset)
     metadata = read_metadata(exp["path_json"]) if exp["path_json"] else Metadata()
     exp["acc_voltage"] = exp["acc_voltage"] or metadata.acc_voltage_kV
     if exp["defocus"] is None:
@@ -179,6 +181,13 @@ _COPIED = (
 
 _PRESET = {"probe": None, "probe_is_aberrated": False, "epoch_prev": 0, "epoch_max": 200}
 """What a preset receives where it says nothing."""
+
+
+def _data_treatment(preset: Mapping[str, Any]) -> dict[str, Any]:
+    """What the preset does to the patterns before they are compared with the model's."""
+    keys = ("data_bin", "data_shift_vector")
+    resolved = resolve({key: preset[key] for key in keys if key in preset}, need=())
+    return {key: resolved[key] for key in keys}
 
 
 def _preset(given: dict[str, Any] | str | os.PathLike[str] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.data import CountChecks, PatternSource, open_source
+from pyptyx.data import CountChecks, PatternSource, Preparation, open_source
 from pyptyx.errors import DataError, Problem, ShapeError
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,35 @@ def open_patterns(params: Mapping[str, Any]) -> PatternSource:
         remedy = "Reshape the data; signals of virtual detectors need masks"
         raise DataError(Problem(source.name, expected, f"two axes, {source.shape}", remedy))
     return source
+
+
+def measured_preparation(params: Mapping[str, Any], multiplier: float = 1.0) -> Preparation:
+    """What turns measured patterns into those of the data grid, without padding, in float64.
+
+    Parameters
+    ----------
+    params : mapping
+        ``data_shift_vector`` and ``data_bin``, if they are there.
+    multiplier : float
+    """
+    shift_y, shift_x = params.get("data_shift_vector", (0, 0))
+    return Preparation(
+        shift=(int(shift_y), int(shift_x)),
+        bin=int(params.get("data_bin", 1)),
+        multiplier=multiplier,
+        dtype=np.float64,
+        corner=False,
+    )
+
+
+def on_data_grid(pattern: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """A measured pattern ``(ky, kx)`` moved and binned as the data will be."""
+    return measured_preparation(params)(np.asarray(pattern, np.float64)[None])[0]
+
+
+def model_pixels(params: Mapping[str, Any]) -> float:
+    """Pixels of the model's pattern per measured pixel, along an axis."""
+    return int(params.get("upsample_pattern") or 1) / int(params.get("data_bin") or 1)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.regularisers import probe_mask_problems
 from pyptyx.engine.start_probe import mean_pattern
-from pyptyx.engine.window import detector_geometry, probe_window
+from pyptyx.engine.window import detector_geometry, probe_window, window_problems
 from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import (
     Communicator,
@@ -100,7 +100,7 @@ def _built(resolved: dict[str, Any], executor: Executor) -> Reconstruction:
     try:
         grid = probe_window(resolved, source)
         n = _measurements(resolved, source)
-        _check_arrays(resolved, source, n, grid.shape)
+        _check_arrays(resolved, source, n, grid)
         positions = start.initial_positions(resolved)
         x = _variables(resolved, source, grid, positions)
         scan, plates = _scan_table(resolved, grid, positions, n)
@@ -194,11 +194,12 @@ def _measurements(resolved: Mapping[str, Any], source: PatternSource | None) -> 
 
 
 def _check_arrays(
-    resolved: Mapping[str, Any], source: PatternSource | None, n: int, window: tuple[int, int]
+    resolved: Mapping[str, Any], source: PatternSource | None, n: int, grid: Grid
 ) -> None:
-    """Tables per measurement, indices of measurements, masks; all problems at once."""
+    """Tables per measurement, indices of measurements, masks, pixels; all problems at once."""
     problems = [*rows_agree({**resolved, "dataset": source}), *mask_problems(resolved, source)]
-    problems += probe_mask_problems(resolved, window)
+    problems += probe_mask_problems(resolved, grid.shape)
+    problems += window_problems(resolved, grid)
     sequence = resolved["sequence"]
     if callable(sequence):
         first, last = int(resolved["epoch_prev"]), int(resolved["epoch_max"])

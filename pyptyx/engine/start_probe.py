@@ -17,7 +17,12 @@ import numpy as np
 
 from pyptyx.data import PatternSource, Preparation, check_counts
 from pyptyx.engine.masks import model_masks
-from pyptyx.engine.patterns import back_projection, fit_centred, replicate
+from pyptyx.engine.patterns import (
+    back_projection,
+    fit_centred,
+    measured_preparation,
+    replicate,
+)
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.modes import coherence_modes, defocus_spread_modes, hermite_modes
@@ -137,15 +142,7 @@ def mean_pattern(params: Params, source: PatternSource, grid: Grid) -> np.ndarra
     ``mean_pattern`` of the parameters if given, else the mean of the first 1000 patterns.  With a
     tilt before or after the specimen each of these is moved back by the tilt first.
     """
-    shift_y, shift_x = params["data_shift_vector"]
-    prepare = Preparation(
-        shift=(int(shift_y), int(shift_x)),
-        bin=int(params["data_bin"]),
-        multiplier=float(params["data_multiplier"]),
-        pad=(0, 0),
-        dtype=np.float64,
-        corner=False,
-    )
+    prepare = measured_preparation(params, float(params["data_multiplier"]))
     compressed = len(source.shape) == 2
     given = params["mean_pattern"]
     # Only far from the specimen does a tilt move the pattern.

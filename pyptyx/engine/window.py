@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
 from pyptyx.physics.detector import DetectorGeometry
 from pyptyx.physics.grid import Grid
+
+_SAME_PIXEL = 0.01
+"""Pixel sizes that differ by no more than this part are taken for the same."""
 
 
 def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> Grid:
@@ -48,6 +51,28 @@ def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> G
         (float(resolved["pixel_size_y_A"]), float(resolved["pixel_size_x_A"])),
         beam_wavelength_A(resolved),
         float(resolved["damping_cutoff_multislice"]),
+    )
+
+
+def window_problems(resolved: Mapping[str, Any], grid: Grid) -> Iterator[Problem]:
+    """Pixel sizes that belong to another window than the one of these data.
+
+    `append_exp_params` works them out for the ``data_bin``, ``data_pad`` and ``upsample_pattern``
+    it finds; with others afterwards every length of the result would be wrong.
+    """
+    rez = resolved.get("rez_pixel_size_A")
+    if not rez or resolved["recon_type"] != "far_field":
+        return
+    wanted = 1 / (rez * np.array(grid.shape))
+    if np.allclose(grid.pixel_A, wanted, rtol=_SAME_PIXEL, atol=0):
+        return
+    (y, x), (ny, nx) = wanted, grid.shape
+    yield Problem(
+        "pixel_size_y_A, pixel_size_x_A",
+        f"{y:.4g} and {x:.4g} Å, as {ny} x {nx} pixels of rez_pixel_size_A = {rez:.4g} 1/Å make it",
+        f"{grid.pixel_A[0]:.4g} and {grid.pixel_A[1]:.4g} Å",
+        "Call append_exp_params again after a change of data_bin, data_pad or upsample_pattern, "
+        "or remove rez_pixel_size_A",
     )
 
 

@@ -52,8 +52,9 @@ DATA_OF_RUN = table(
     Row("data_multiplier", 1.0, FLOAT, "Factor applied to every measured value.", bounds=POSITIVE),
     Row("data_pad", 0, INT, "Pixels added on each side of the model's pattern.", "px",
         NON_NEGATIVE),
-    Row("data_bin", 1, INT, "Patterns are summed over blocks of this many pixels squared.", "px",
-        ONE_OR_MORE),
+    Row("data_bin", 1, INT,
+        "Patterns are summed over blocks of this many pixels squared; `append_exp_params` takes it "
+        "into account.", "px", ONE_OR_MORE),
     Row("data_shift_vector", (0, 0), pair(INT, "(y, x)"),
         "Shift of every pattern (y, x); pixels shifted in are zero.", "px"),
     Row("sequence", None, array(("n",), dtype="integer"),

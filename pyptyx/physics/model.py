@@ -345,7 +345,7 @@ def _tilts(state: Tree, batch: Batch) -> np.ndarray:
 
 def _rows(a: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rows of a per-measurement table; a single row serves all."""
-    return np.broadcast_to(a, (len(rows), a.shape[1])) if len(a) == 1 else a[rows]
+    return a.repeat(len(rows), axis=0) if len(a) == 1 else a[rows]
 
 
 def _add_rows(target: np.ndarray, rows: np.ndarray, g: np.ndarray) -> None:

@@ -278,6 +278,8 @@ NUMBERS = [
          ("[99]", "'auto'")),
     Case("padding by half a pixel", run(upsample_pattern=2, data_pad=3), ParamError, "data_pad",
          ("upsample_pattern = 2", "Use 4")),
+    Case("pixels of another window", run(rez_pixel_size_A=0.125), ShapeError, "pixel_size_y_A",
+         ("0.5", "1 and 0.8 Å", "8 x 10", "append_exp_params")),
     Case("bin that leaves a rest", run(data_bin=3), ShapeError, "data_bin", ("8 x 10", "3")),
     Case("shift out of the frame", run(data_shift_vector=[9, 0]), ShapeError, "data_shift_vector",
          ("8 x 10", "(9, 0)")),

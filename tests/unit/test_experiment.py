@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
+import pyptyx
 import pyptyx.initialize as face
 from pyptyx.engine.calibration import slice_thickness_A
 from pyptyx.engine.describe import describe
+from pyptyx.engine.direct_data import scan_optics
 from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.engine.metadata import read_metadata
 from pyptyx.errors import DataError, ParamError, ShapeError
@@ -70,6 +72,54 @@ def test_default_padding():
     # The default stays comparable with the upsampled data.
     params = face.append_exp_params(exp | {"upsample_pattern": 3})
     assert params["data_pad"] % 3 == 0
+
+
+def binned(data, shift=(0, 0)):
+    moved = np.roll(data, shift, axis=(1, 2))
+    return moved.reshape(len(data), DETECTOR[0] // 2, 2, DETECTOR[1] // 2, 2).sum(axis=(2, 4))
+
+
+@pytest.mark.parametrize("upsample", [1, 3])
+def test_binned_data_are_calibrated_as_if_they_came_binned(exp, data, upsample):
+    exp |= {"upsample_pattern": upsample}
+    # No light reaches the edge, so that a shift loses and wraps nothing.
+    exp["dataset"] = data = data * (disc(DETECTOR, 2.5) > 0)
+    preset = {"data_bin": 2, "data_shift_vector": (2, -1)}
+    found = face.append_exp_params(exp, dict(preset))
+    same = exp | {"dataset": binned(data, (2, -1)), "rez_pixel_size_A": 0.16}
+    wanted = face.append_exp_params(same, {})
+    for key in ("pixel_size_y_A", "pixel_size_x_A", "rez_pixel_size_A", "data_pad"):
+        assert found[key] == pytest.approx(wanted[key]), key
+    for key in ("positions", "aperture_mask"):
+        np.testing.assert_allclose(found[key], wanted[key], err_msg=key)
+    # Both describe the same run, although the first one bins while it reads.
+    losses = []
+    for params in (found, wanted):
+        params |= {"print_flag": 0, "default_dtype": "double", "backend": "cpu"}
+        losses.append(pyptyx.loss_and_gradient(params)[0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+def test_direct_methods_and_tilts_keep_the_measured_pixel_of_binned_data(exp, data):
+    plain, halved = (face.append_exp_params(dict(exp), {"data_bin": b}) for b in (1, 2))
+    assert scan_optics(halved) == scan_optics(plain)
+    tilts = [face.get_approx_beam_tilt(p, power=np.inf)["tilts"] for p in (plain, halved)]
+    assert np.abs(tilts[0]).max() > 0
+    np.testing.assert_allclose(tilts[1], tilts[0])
+
+
+def test_measured_patterns_are_binned_for_the_probe_window(exp, data):
+    params = face.append_exp_params(exp, {"data_bin": 2})
+    window = params["aperture_mask"].shape
+    vacuum = data.mean(axis=0)
+    face.append_aperture_to_params(params, vacuum)
+    assert params["aperture_mask"].shape == window
+    assert params["aperture_mask"].sum() == pytest.approx(vacuum.sum())
+    face.get_focussed_probe_from_vacscan(params, vacuum)
+    assert params["probe"].shape == (*window, 1)
+    before = params["probe"]
+    face.tiltbeamtodata(params)
+    assert np.abs(params["probe"] - before).max() < 1e-2 * np.abs(before).max()
 
 
 def test_calibration_priority(exp):
