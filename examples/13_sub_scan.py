@@ -40,7 +40,7 @@ common = known | {"dataset": rng.poisson(patterns), "output_folder": None, "prin
 def correlation(result, start=(0, 0)):
     """With the truth, whose part begins at pixel `start`."""
     mask = plots.scanned_mask(result.positions[used], (ny, nx), result.object.shape[:2])
-    truth = np.roll(phase, (-start[0], -start[1]), (0, 1))[: mask.shape[0], : mask.shape[1]]
+    truth = np.pad(phase, (0, 8))[start[0] :, start[1] :][: mask.shape[0], : mask.shape[1]]
     found, expected = (plots.remove_ramp(a, mask)[mask] for a in (result.phase, truth))
     return np.corrcoef(found, expected)[0, 1]
 

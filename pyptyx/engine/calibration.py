@@ -17,6 +17,7 @@ from pyptyx.engine.geometry import estimate_rotation, scan_positions_A
 from pyptyx.engine.metadata import Metadata
 from pyptyx.engine.patterns import model_pixels, on_data_grid, replicate
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
+from pyptyx.physics.grid import fast_pad
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +146,7 @@ def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Ca
     radius = math.sqrt(aperture.sum() / math.pi)
     data_pad = exp["data_pad"]
     if data_pad is None:
-        # A whole number of measured pixels, or data and model could not be compared.
-        data_pad = upsample * math.ceil(math.ceil(max(pattern.shape) / 4) / upsample)
+        data_pad = _automatic_pad(pattern.shape, upsample)
     return Calibration(
         rez_A=_reciprocal_pixel_A(exp, radius, wavelength),
         aperture=np.pad(aperture, int(data_pad)),
@@ -154,6 +154,14 @@ def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Ca
         inner=(pattern.shape[0], pattern.shape[1]),
         data_pad=int(data_pad),
     )
+
+
+def _automatic_pad(shape: tuple[int, ...], upsample: int) -> int:
+    """A quarter of the pattern, or up to half as much again for a window with fast transforms."""
+    # A whole number of measured pixels, or data and model could not be compared.
+    least = upsample * math.ceil(math.ceil(max(shape) / 4) / upsample)
+    fast = fast_pad(shape, least, least + least // 2, upsample)
+    return least if fast is None else fast
 
 
 def _reciprocal_pixel_A(exp: Mapping[str, Any], radius_px: float, wavelength: float) -> float:

@@ -8,7 +8,8 @@ variables           all of them
 search              5 A: the point the epoch began with, the direction, the trial point, the
                     gradients of both points
 history             2 A per pair of L-BFGS
-filters             four real images of the object's size: curvature and band limits
+filters, work area  four real images of the object's size: curvature and band limits; with compiled
+                    kernels one complex image more, in which a slice is transformed
 data                all that are kept, or a few batches per worker
 ==================  ===============================================================================
 
@@ -93,7 +94,12 @@ class Workload:
     def state_bytes(self) -> int:
         """What is always there beside the data, where the variables live."""
         copies = _SEARCH_COPIES + 2 * self.pairs
-        return self.variables + copies * self.refined + _FILTERS * self.image
+        return self.variables + copies * self.refined + self.image_bytes
+
+    @property
+    def image_bytes(self) -> int:
+        """Filters of the object, and where the compiled transforms of a CPU turn a slice."""
+        return (_FILTERS + 2 * (self.sizes.compiled and not self.on_gpu)) * self.image
 
     @property
     def evaluation_bytes(self) -> int:
@@ -169,7 +175,7 @@ def memory(work: Workload, data: DataCost) -> list[Item]:
         Item(place, "variables", work.variables),
         Item(place, "line search", _SEARCH_COPIES * work.refined),
         Item(place, f"history of {work.pairs} pairs", 2 * work.pairs * work.refined),
-        Item(place, "filters", _FILTERS * work.image),
+        Item(place, "filters, work area", work.image_bytes),
     ]
     if evaluation >= update:
         items.append(Item(place, "object and gradient of the model", work.evaluation_bytes))

@@ -26,7 +26,7 @@ from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.regularisers import probe_mask_problems
 from pyptyx.engine.start_probe import mean_pattern
-from pyptyx.engine.window import detector_geometry, probe_window, window_problems
+from pyptyx.engine.window import detector_geometry, probe_window, slow_window, window_problems
 from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import (
     Communicator,
@@ -101,6 +101,8 @@ def _built(resolved: dict[str, Any], executor: Executor) -> Reconstruction:
         grid = probe_window(resolved, source)
         n = _measurements(resolved, source)
         _check_arrays(resolved, source, n, grid)
+        if remark := slow_window(resolved, grid):
+            logger.warning("%s", remark)
         positions = start.initial_positions(resolved)
         x = _variables(resolved, source, grid, positions)
         scan, plates = _scan_table(resolved, grid, positions, n)

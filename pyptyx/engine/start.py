@@ -17,6 +17,7 @@ from pyptyx.constants import wavelength_A
 from pyptyx.engine.masks import data_edge
 from pyptyx.engine.start_probe import initial_probe
 from pyptyx.errors import ParamError, Problem, ShapeError
+from pyptyx.physics.grid import fast_length
 
 __all__ = [
     "beam_wavelength_A",
@@ -132,7 +133,8 @@ def initial_object(params: Params, positions_px: np.ndarray, window: tuple[int, 
     extra = 0 if params["skip_preprocessing"] else int(params["extra_space_on_side_px"])
     before = 0 if placeholder else extra
     inside = _extend(inside, ((before, 0), (before, 0)), inside.mean())
-    missing = np.maximum(needed + extra - inside.shape[-2:], 0)
+    size = _covering(needed + extra, placeholder)
+    missing = np.maximum(size - inside.shape[-2:], 0)
     return _extend(inside, ((0, missing[0]), (0, missing[1])), np.abs(inside).max())
 
 
@@ -148,8 +150,13 @@ def object_shape(
     if not placeholder and params["skip_preprocessing"]:
         return modes, slices, y, x
     before = 0 if placeholder else extra
-    size = np.maximum(needed + extra, np.array([y, x]) + before)
+    size = np.maximum(_covering(needed + extra, placeholder), np.array([y, x]) + before)
     return modes, slices, int(size[0]), int(size[1])
+
+
+def _covering(needed: np.ndarray, own: bool) -> np.ndarray:
+    """Size of an object; one that nobody gave gets a few pixels more, for fast transforms."""
+    return np.array([fast_length(int(n)) for n in needed]) if own else needed
 
 
 def _check_memory(needed: np.ndarray, obj: np.ndarray) -> None:

@@ -12,7 +12,10 @@ from pyptyx.engine.masks import data_edge, model_masks
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
 from pyptyx.physics.detector import DetectorGeometry
-from pyptyx.physics.grid import Grid
+from pyptyx.physics.grid import Grid, fast_pad, is_fast
+
+_WORTH_SAYING = 64
+"""Pixels below which no window is slow enough to talk about."""
 
 _SAME_PIXEL = 0.01
 """Pixel sizes that differ by no more than this part are taken for the same."""
@@ -52,6 +55,22 @@ def probe_window(resolved: Mapping[str, Any], source: PatternSource | None) -> G
         beam_wavelength_A(resolved),
         float(resolved["damping_cutoff_multislice"]),
     )
+
+
+def slow_window(resolved: Mapping[str, Any], grid: Grid) -> str | None:
+    """What to say of a window whose transforms take long for its size; None if they do not."""
+    if max(grid.shape) < _WORTH_SAYING or all(map(is_fast, grid.shape)):
+        return None
+    ny, nx = grid.shape
+    text = f"a window of {ny} x {nx} pixels takes several times as long as one without prime "
+    text += "factors above 7"
+    pad = int(resolved["data_pad"])
+    inner = (ny - 2 * pad, nx - 2 * pad)
+    better = fast_pad(inner, pad, pad + max(inner) // 4, int(resolved["upsample_pattern"]))
+    if better is None:
+        return f"{text}; crop the patterns, or pad them"
+    size = " x ".join(str(n + 2 * better) for n in inner)
+    return f"{text}; data_pad={better} makes {size}"
 
 
 def window_problems(resolved: Mapping[str, Any], grid: Grid) -> Iterator[Problem]:

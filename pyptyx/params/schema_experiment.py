@@ -49,7 +49,8 @@ CALIBRATION = table(
         "Threshold of the disk as a fraction of the brightest pixel.",
         bounds=Bounds.parse("(0, 1)")),
     Row("data_pad", None, INT,
-        "Upsampled pixels added on each side of the pattern; None adds a quarter of its width.",
+        "Upsampled pixels added on each side of the pattern; None adds a quarter of its width, and "
+        "up to half as much again for a window that transforms fast.",
         "px",
         NON_NEGATIVE),
     Row("aberrations", (0.0,) * 8, array(("coefficients",)),

@@ -13,6 +13,45 @@ from functools import cached_property
 
 import numpy as np
 
+_FAST_FACTORS = (2, 3, 5, 7)
+"""Prime factors of lengths that the transforms here, cuFFT and SciPy's are made for."""
+
+
+def is_fast(n: int) -> bool:
+    """Whether transforms of this length have nothing but small prime factors."""
+    for factor in _FAST_FACTORS:
+        while n % factor == 0:
+            n //= factor
+    return n == 1
+
+
+def fast_length(n: int) -> int:
+    """The smallest `is_fast` length from `n` on; a prime one can take five times as long."""
+    while not is_fast(n):
+        n += 1
+    return n
+
+
+def fast_pad(shape: tuple[int, ...], least: int, most: int, step: int = 1) -> int | None:
+    """The smallest padding of both ends that makes all lengths of a pattern `is_fast`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The pattern without padding.
+    least, most : int
+        Bounds of the padding.
+    step : int
+        Between one padding and the next.
+
+    Returns
+    -------
+    int or None
+        None if there is none.
+    """
+    pads = range(least, most + 1, step)
+    return next((pad for pad in pads if all(is_fast(n + 2 * pad) for n in shape)), None)
+
 
 class Band:
     """Where the band limit lets anything through, zero frequency in the corner.

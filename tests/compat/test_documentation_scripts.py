@@ -207,7 +207,8 @@ def test_squares_around_points_of_the_scan(patterns, calibrated):
     assert len(sequence) == len({*sequence}) == 25 + 9 - 4
     params["sequence"] = sequence
     result = pypty.run(params)
-    assert result.object.shape[:2] == PHASE.shape
+    # A few pixels more than the scan needs, where that makes its transforms fast.
+    assert np.all(np.subtract(result.object.shape[:2], PHASE.shape) >= 0)
     corners = [
         index for index in sequence if index // SCAN[1] in (2, 4) and index % SCAN[1] in (2, 4)
     ]

@@ -110,7 +110,7 @@ def test_same_bits_after_the_object_has_grown(tmp_path, monkeypatch):
         folder = tmp_path / f"cut{epoch}"
         interrupted(params, folder, epoch)
         result = pyptyx.run({"resume_from": folder})
-        assert result.object.shape == (28, 33, 1, 1)
+        assert result.object.shape == (28, 34, 1, 1)
         assert equal(outcome(result), outcome(whole))
 
 

@@ -74,6 +74,35 @@ def test_default_padding():
     assert params["data_pad"] % 3 == 0
 
 
+@pytest.mark.parametrize(
+    ("shape", "upsample", "pad"),
+    [
+        ((124, 124), 1, 34),  # 192 instead of 186 = 2 · 3 · 31
+        ((31, 32), 2, 18),  # 98 x 100 instead of 94 x 96, whole pixels of the data
+        ((93, 95), 1, 24),  # no two fast lengths that differ by two are near
+    ],
+)
+def test_automatic_padding_looks_for_fast_transforms(shape, upsample, pad):
+    data = np.broadcast_to(disc(shape, 9), (6, *shape)) * 10
+    exp = {"dataset": data, "output_folder": None, "acc_voltage": 60, "scan_size": (2, 3)}
+    exp |= {"rez_pixel_size_A": 0.08, "scan_step_A": 1.0, "PLRotation_deg": 0}
+    params = face.append_exp_params(exp | {"upsample_pattern": upsample})
+    assert params["data_pad"] == pad
+
+
+def test_slow_windows_are_named_with_a_padding_that_helps(caplog):
+    data = np.broadcast_to(disc((62, 58), 9), (6, 62, 58)) * 10
+    exp = {"dataset": data, "output_folder": None, "acc_voltage": 60, "scan_size": (2, 3)}
+    exp |= {"rez_pixel_size_A": 0.08, "scan_step_A": 1.0, "PLRotation_deg": 0}
+    said = []
+    for pad in (2, 11, 1):  # 66 x 62, 84 x 80, and 64 x 60, which is fast
+        caplog.clear()
+        pyptyx.loss_and_gradient(face.append_exp_params(exp | {"data_pad": pad}))
+        said.append([m for m in caplog.messages if "several times as long" in m])
+    assert "data_pad=11 makes 84 x 80" in said[0][0]
+    assert said[1:] == [[], []]
+
+
 def binned(data, shift=(0, 0)):
     moved = np.roll(data, shift, axis=(1, 2))
     return moved.reshape(len(data), DETECTOR[0] // 2, 2, DETECTOR[1] // 2, 2).sum(axis=(2, 4))

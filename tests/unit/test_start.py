@@ -273,8 +273,9 @@ def test_default_object_covers_all_windows(data):
     params = parameters(data, positions=POSITIONS, num_slices=3, extra_space_on_side_px=2)
     positions = start.initial_positions(params)
     obj = start.initial_object(params, positions, (12, 8))
-    # Largest corners: round(5.5 + 2), round(7.5 + 2) half to even, plus window and margin.
-    assert obj.shape == (1, 3, 8 + 12 + 2, 10 + 8 + 2)
+    # Largest corners: round(5.5 + 2), round(7.5 + 2) half to even, plus window and margin: 22 x 20.
+    # Two rows more leave no prime factor above 7.
+    assert obj.shape == (1, 3, 24, 20)
     np.testing.assert_array_equal(obj, 1)
 
 
