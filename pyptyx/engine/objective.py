@@ -181,10 +181,11 @@ class Objective:
         diagonal = preconditioner.curvatures(
             self._model, p.spec, p.scan, sequence, p.backend, self.active, floor
         )
-        for name in ("positions", "tilts"):
+        for name in ("positions", "tilts", "aberrations"):
             if name in self.active:
+                rows = self._row_of(name)
                 diagonal[name] = preconditioner.measured_rows(
-                    self.data, self._model, name, diagonal[name]
+                    self.data, self._model, name, diagonal[name], rows
                 )
         loss = preconditioner.loss_factor(self.data.loss, self._model, p.spec, p.backend)
         factor = loss * (self.data.weight or 1.0)
@@ -196,6 +197,13 @@ class Objective:
                     coordinate, diagonal[name], self._model[name], p.backend
                 )
         return preconditioner.InverseDiagonal(diagonal, factor, self._soft, rings)
+
+    def _row_of(self, name: str) -> np.ndarray:
+        """Row of a table that belongs to every measurement."""
+        n = self._problem.measurements
+        if name == "aberrations":
+            return np.asarray(self._problem.scan.aberration_row)
+        return np.arange(n) if len(self._model[name]) > 1 else np.zeros(n, np.int64)
 
     def _make_filters(self, soft: bool) -> dict[str, Filter]:
         """Low-pass of the object and the probe, for plain coordinates only; support of the probe.

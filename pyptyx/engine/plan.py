@@ -25,12 +25,12 @@ from pyptyx.engine.masks import model_masks
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.setup import (
     EVALUATION_NEEDS,
-    ever,
     make_executor,
     model_spec,
     shapes_of,
 )
 from pyptyx.engine.speed import measure
+from pyptyx.engine.variables import ever
 from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.executors import Executor
 from pyptyx.params import resolve
@@ -219,10 +219,10 @@ def _shapes(resolved: Mapping[str, Any], source: PatternSource, grid: Grid) -> S
         x["tilts"] = np.array(resolved["tilts"], np.float64)
     if resolved["beam_current"] is not None or ever(resolved, "update_beam_current"):
         x["current"] = _blank((count,), np.float64)
-    if resolved["aberration_marker"] is not None:
+    if start.aberration_rows(resolved, count) is not None:
         x["aberrations"] = np.array(resolved["aberrations_array"], np.float64)
     background = resolved["static_background"]
-    if np.ndim(background) or background:
+    if np.ndim(background) or background or ever(resolved, "update_static_background"):
         x["background"] = _blank(_data_shape(resolved, grid), real.dtype)
     plates = (lambda _: real) if resolved["phase_plate_in_h5"] else None
     scan = ScanTable(np.rint(positions).astype(np.int64), plates=plates)

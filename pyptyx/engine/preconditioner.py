@@ -49,6 +49,10 @@ CAREFUL_FLOOR = 0.05
 """The same for single steps, which no line search checks."""
 
 
+_LEAST_MEASURED = 0.01
+"""Part of the bound below which no measured curvature is believed."""
+
+
 def curvatures(
     x: Tree,
     spec: ModelSpec,
@@ -134,11 +138,13 @@ def _gain(spec: ModelSpec) -> float:
     return 1.0 if spec.masks is None else float(np.abs(spec.masks).sum(axis=0).max())
 
 
-def measured_rows(term: DataTerm, x: Tree, name: str, bound: np.ndarray) -> np.ndarray:
-    """Gauss-Newton curvature of a per-measurement table, by finite differences of the amplitudes.
+def measured_rows(
+    term: DataTerm, x: Tree, name: str, bound: np.ndarray, row_of: np.ndarray
+) -> np.ndarray:
+    """Gauss-Newton curvature of a table, by finite differences of the amplitudes.
 
     The bound above takes the specimen for opaque to phases; where it is thin, shifting the probe
-    hardly changes the intensities and the true curvature is far smaller.
+    or another phase in it hardly changes the intensities, and the true curvature is far smaller.
 
     Parameters
     ----------
@@ -146,9 +152,11 @@ def measured_rows(term: DataTerm, x: Tree, name: str, bound: np.ndarray) -> np.n
     x : dict
         Variables.
     name : str
-        ``"positions"`` or ``"tilts"``.
+        ``"positions"``, ``"tilts"`` or ``"aberrations"``.
     bound : ndarray
-        What `curvatures` gave; nothing falls below 1 % of it.
+        What `curvatures` gave.
+    row_of : ndarray of int, (N,)
+        The row of every measurement.
 
     Returns
     -------
@@ -156,22 +164,17 @@ def measured_rows(term: DataTerm, x: Tree, name: str, bound: np.ndarray) -> np.n
         Like the table.
     """
     table = x[name]
-    rows = max(1, sum(len(b) for b in term.batches)) if len(table) == 1 else 1
-    counts = 0.5 * float(np.max(bound)) / rows  # any scale will do that makes the change small
-    steps = np.sqrt(0.02 * counts / np.maximum(bound.max(axis=0) / rows, 1e-300))
+    # Any scale will do that makes the changes small.
+    steps = np.sqrt(0.01 * float(np.max(bound)) / np.maximum(bound.max(axis=0), 1e-300))
     others = []
     for column, step in enumerate(steps):
         moved = table.copy()
         moved[:, column] += step
         others.append({**x, name: moved})
     change = term.amplitude_changes(x, others)
-    curvature = 2 * change.T / steps**2
-    out = bound.copy()
-    if len(table) == 1:
-        out[0] = curvature.sum(axis=0)
-    else:
-        out[: len(curvature)] = curvature
-    return np.maximum(out, 0.01 * bound)
+    sums = [np.bincount(row_of[: len(column)], column, len(table)) for column in change]
+    measured = 2 * np.stack(sums, axis=1) / steps**2
+    return np.maximum(measured, _LEAST_MEASURED * bound)
 
 
 def loss_factor(loss: str, x: Tree, spec: ModelSpec, backend: Backend) -> float:

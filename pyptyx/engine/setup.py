@@ -26,6 +26,7 @@ from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.regularisers import probe_mask_problems
 from pyptyx.engine.start_probe import mean_pattern
+from pyptyx.engine.variables import ever
 from pyptyx.engine.window import detector_geometry, probe_window, slow_window, window_problems
 from pyptyx.errors import Gathering, Problem, ShapeError
 from pyptyx.executors import (
@@ -104,15 +105,26 @@ def _built(resolved: dict[str, Any], executor: Executor) -> Reconstruction:
         if remark := slow_window(resolved, grid):
             logger.warning("%s", remark)
         positions = start.initial_positions(resolved)
-        x = _variables(resolved, source, grid, positions)
+        x = _variables(resolved, source, grid, positions, n)
         scan, plates = _scan_table(resolved, grid, positions, n)
         resources.extend(plates)
         spec = model_spec(resolved, x, grid, scan)
+        if ever(resolved, "update_tilts") and _tilts_nothing(spec):
+            logger.warning(
+                "update_tilts has no effect: with tilt_mode=%d they act between slices, "
+                "and there is only one",
+                resolved["tilt_mode"],
+            )
         return _assemble(resolved, x, spec, scan, executor, source, n, resources)
     except BaseException:
         for resource in resources:
             resource.close()
         raise
+
+
+def _tilts_nothing(spec: ModelSpec) -> bool:
+    """Whether tilts act inside the specimen alone, and it has no inside."""
+    return spec.tilt == TiltPlan(inside=True) and not spec.distances_A and not spec.near_field
 
 
 def make_executor(
@@ -221,6 +233,7 @@ def _variables(
     source: PatternSource | None,
     grid: Grid,
     positions: np.ndarray,
+    n: int,
 ) -> Tree:
     """Start values, inside layout, on the host; only what enters the model."""
     complex_type = np.dtype(
@@ -237,20 +250,18 @@ def _variables(
     if tilts.any() or ever(resolved, "update_tilts"):
         x["tilts"] = tilts
     with gathering.step():
-        background = start.initial_background(resolved, grid.shape)
+        dark = None
+        if source is not None and ever(resolved, "update_static_background"):
+            dark = start.dark_level(resolved, mean_pattern(resolved, source, grid))
+        background = start.initial_background(resolved, grid.shape, dark)
         if background is not None:
             x["background"] = background.astype(real_type)
     if resolved["beam_current"] is not None or ever(resolved, "update_beam_current"):
-        x["current"] = start.initial_current(resolved, _measurements(resolved, source))
-    if resolved["aberration_marker"] is not None:
+        x["current"] = start.initial_current(resolved, n)
+    if start.aberration_rows(resolved, n) is not None:
         x["aberrations"] = np.array(resolved["aberrations_array"], np.float64)
     gathering.raise_any()
     return x
-
-
-def ever(resolved: Mapping[str, Any], key: str) -> bool:
-    """Whether something is refined in some epoch, as far as can be known."""
-    return callable(resolved[key]) or bool(resolved[key])
 
 
 def _scan_table(
@@ -262,8 +273,8 @@ def _scan_table(
         file = open_plates(resolved["phase_plate_in_h5"])
         resources.append(file)
         plates = plate_reader(file, grid, n)
-    table = ScanTable(corners, resolved["probe_marker"], resolved["aberration_marker"], plates)
-    return table, resources
+    aberrations = start.aberration_rows(resolved, n)
+    return ScanTable(corners, resolved["probe_marker"], aberrations, plates), resources
 
 
 def model_spec(resolved: Mapping[str, Any], x: Tree, grid: Grid, scan: ScanTable) -> ModelSpec:

@@ -16,6 +16,7 @@ from pyptyx.backend import free_memory_bytes
 from pyptyx.constants import wavelength_A
 from pyptyx.engine.masks import data_edge
 from pyptyx.engine.start_probe import initial_probe
+from pyptyx.engine.variables import ever
 from pyptyx.errors import ParamError, Problem, ShapeError
 from pyptyx.physics.grid import fast_length
 
@@ -178,7 +179,41 @@ def _extend(obj: np.ndarray, widths: tuple[tuple[int, int], ...], value: complex
     return np.pad(obj, ((0, 0), (0, 0), *widths), constant_values=value)
 
 
-def initial_background(params: Params, window: tuple[int, int]) -> np.ndarray | None:
+def dark_level(params: Params, mean: np.ndarray) -> float:
+    """Counts per pixel that a background may have, where one is refined that nobody gave.
+
+    From a wave that has learnt to explain a background the way back is long; from a background as
+    bright as the darkest part of the patterns it is short.
+
+    Parameters
+    ----------
+    params : mapping
+        Resolved parameters.
+    mean : ndarray (ky, kx)
+        Mean pattern of the prepared data; of virtual detectors, what they say of it.
+
+    Returns
+    -------
+    float
+        The level below which 5 % of the pixels of a far field lie, if it has a dark part at all;
+        otherwise, and at least, 0.1 % of the mean.
+    """
+    least = _LEAST_BACKGROUND * float(mean.mean())
+    if params["recon_type"] != "far_field" or params["masks"] is not None:
+        return least
+    level = float(np.quantile(mean, _DARK_PIXELS))
+    return max(level, least) if level < _DARK * mean.max() else least
+
+
+_LEAST_BACKGROUND = 1e-3
+_DARK_PIXELS = 0.05
+_DARK = 0.1
+"""Part of the brightest pixel up to which a pixel is dark."""
+
+
+def initial_background(
+    params: Params, window: tuple[int, int], dark: float | None = None
+) -> np.ndarray | None:
     """Start value of the static background amplitude ``b``; the model adds ``b²``.
 
     Parameters
@@ -188,6 +223,8 @@ def initial_background(params: Params, window: tuple[int, int]) -> np.ndarray | 
         ``Σ b²``, or the array ``b`` itself.
     window : tuple of int
         ``(ny, nx)`` of the probe.
+    dark : float, optional
+        Counts per pixel of the background if none is given.
 
     Returns
     -------
@@ -200,12 +237,15 @@ def initial_background(params: Params, window: tuple[int, int]) -> np.ndarray | 
         If an array does not have the shape of the data grid.
     """
     given = params["static_background"]
-    if given is None or (np.ndim(given) == 0 and given == 0):
+    none = given is None or (np.ndim(given) == 0 and given == 0)
+    if none and dark is None:
         return None
     pad, upsample = int(params["data_pad"]), int(params["upsample_pattern"])
     edge = data_edge(params)
     inner = tuple((n - 2 * pad) // upsample for n in window)
-    if np.ndim(given) == 0:
+    if none and dark is not None:
+        background = np.pad(np.full(inner, np.sqrt(dark)), edge)
+    elif np.ndim(given) == 0:
         background = np.pad(_random_background(params, float(given), inner), edge)
     else:
         background = np.array(given, dtype=np.float64)
@@ -233,6 +273,18 @@ def _random_background(params: Params, counts: float, shape: tuple[int, ...]) ->
         fy, fx = (np.fft.fftshift(np.fft.fftfreq(n)) for n in shape)
         background[fy[:, None] ** 2 + fx[None, :] ** 2 > radius**2] = 0.0
     return background * np.sqrt(counts / (background**2).sum())
+
+
+def aberration_rows(params: Params, n: int) -> np.ndarray | None:
+    """Row of ``aberrations_array`` for each of `n` measurements; None if none has any.
+
+    A single row that is not zero, or is refined, belongs to all.
+    """
+    marker = params["aberration_marker"]
+    if marker is not None:
+        return np.asarray(marker)
+    used = np.any(params["aberrations_array"]) or ever(params, "update_aberrations_array")
+    return np.zeros(n, np.int64) if used else None
 
 
 def initial_current(params: Params, n_patterns: int) -> np.ndarray:

@@ -9,7 +9,7 @@ arrays are converted here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,11 @@ UPDATE_KEYS = {
     "current": "update_beam_current",
 }
 """Inside name -> key that switches the refinement on."""
+
+
+def ever(params: Mapping[str, Any], key: str) -> bool:
+    """Whether something is refined in some epoch, as far as can be known."""
+    return callable(params[key]) or bool(params[key])
 
 
 def object_to_public(a: np.ndarray) -> np.ndarray:

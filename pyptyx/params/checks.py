@@ -98,6 +98,10 @@ def markers_exist(p: Params) -> Problems:
             remedy = "Counting starts at 0; give a probe (ny, nx, modes, scenarios)"
             yield Problem("probe_marker", expected, f"{int(marker.max())}", remedy)
     marker, rows = p.get("aberration_marker"), p.get("aberrations_array")
+    if marker is None and rows is not None and len(rows) > 1:
+        expected = f"one entry per measurement, aberrations_array has {len(rows)} rows"
+        remedy = "Say which row each measurement uses, or give a single row for all"
+        yield Problem("aberration_marker", expected, "None", remedy)
     if marker is not None and rows is not None and marker.max() >= len(rows):
         expected = f"entries below {len(rows)}, the rows of aberrations_array"
         remedy = "Counting starts at 0; give aberrations_array more rows"

@@ -149,7 +149,8 @@ EXPERIMENT_OF_RUN = table(
         "Where tilts act: 0 inside, 1 after, 2 before, 3 inside and after, 4 everywhere.",
         choices=(0, 1, 2, 3, 4)),
     Row("static_background", None, either(FLOAT, array(("ky", "kx"))),
-        "Background: its square root as an array, or total counts for a random start.", "√counts"),
+        "Background: its square root as an array, or total counts for a random start. None has "
+        "none, or one as bright as the darkest pixels if it is refined.", "√counts"),
     Row("beam_current", None, array(("n",)),
         "Factor on the amplitude of the probe per measurement."),
     Row("puzzle_positions", False, BOOL, "Repair jumps of blocks of scan positions.",
@@ -242,16 +243,18 @@ OPTIMISER = table(
     Row("update_probe_pos", False, BOOL, "Refine the positions.", schedulable=True),
     Row("update_tilts", False, BOOL, "Refine the tilts.", schedulable=True),
     Row("update_beam_current", False, BOOL, "Refine the beam current.", schedulable=True),
-    Row("update_aberrations_array", False, BOOL, "Refine the local aberrations.", schedulable=True),
+    Row("update_aberrations_array", False, BOOL, "Refine `aberrations_array`.", schedulable=True),
     Row("update_static_background", False, BOOL, "Refine the static background.", schedulable=True),
 )  # fmt: skip
 
 ILLUMINATIONS = table(
     "Multiple illuminations", "run",
     Row("aberrations_array", ((0.0,),), array(("plates", "coefficients")),
-        "Local aberrations in Krivanek order, one row per plate.", "Å"),
+        "Aberrations added to those of the probe, in Krivanek order: one row for all measurements, "
+        "or one per plate.", "Å"),
     Row("aberration_marker", None, array(("n",), dtype="integer"),
-        "Row of `aberrations_array` for each measurement.", bounds=NON_NEGATIVE),
+        "Row of `aberrations_array` for each measurement, if there are several.",
+        bounds=NON_NEGATIVE),
     Row("probe_marker", None, array(("n",), dtype="integer"),
         "Scenario of a 4-D probe for each measurement.", bounds=NON_NEGATIVE),
     Row("phase_plate_in_h5", None, PATH,

@@ -264,7 +264,7 @@ class DataTerm:
         Returns
         -------
         ndarray, (len(others), N)
-            N is the number of measurements, whether they are in the batches (0 if not) or not.
+            Up to the last measurement of the batches; 0 for those that are in none.
         """
         main = self._models[0]
         states = [main.prepare(tree) for tree in (x, *others)]

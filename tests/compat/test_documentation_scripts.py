@@ -240,6 +240,14 @@ def test_static_background(calibrated):
     assert agreement(result.phase) > 0.9
 
 
+def test_a_background_that_nobody_gave_is_found(calibrated):
+    params = calibrated(simulated() + np.float32(0.5), epoch_max=20, update_static_background=True)
+    result = pypty.run(params)
+    plain = pypty.run(params | {"update_static_background": False})
+    assert (result.static_background**2).sum() == pytest.approx(0.5 * np.prod(WINDOW), rel=0.05)
+    assert result.final_loss < plain.final_loss
+
+
 def test_two_object_modes(tmp_path):
     """A specimen that is in either of two states half of the time."""
     rng = np.random.default_rng(8)
@@ -283,6 +291,18 @@ def test_aberrations_of_tiles(calibrated):
     np.testing.assert_array_equal(
         np.load(start["output_folder"] + "/ca.npy"), result.aberrations_array
     )
+
+
+def test_a_wrong_focus_is_found_with_the_object(patterns, calibrated):
+    start = calibrated(
+        patterns, probe=probe_at(C10_A - 30), apply_aberrations_to_probe=False, update_probe=False,
+        update_aberrations_array=True, epoch_max=30,
+    )  # fmt: skip
+    result = pypty.run(start)
+    plain = pypty.run(start | {"update_aberrations_array": False})
+    np.testing.assert_allclose(result.aberrations_array, [[30.0]], atol=0.3)
+    assert result.final_loss < 0.02 * plain.final_loss
+    assert agreement(result.phase) > 0.99
 
 
 def test_probes_of_tiles(patterns, calibrated):

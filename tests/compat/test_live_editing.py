@@ -170,7 +170,8 @@ def test_wrong_values_are_ignored_and_the_run_goes_on(params, key, value, caplog
 
 
 def test_a_variable_that_is_not_in_the_model_cannot_be_switched_on(params, caplog):
-    for key in ("tilts", "beam_current", "static_background", "aberration_marker"):
+    tables = "tilts", "beam_current", "aberration_marker", "aberrations_array"
+    for key in (*tables, "static_background"):
         del params[key]
     params["allow_subPixel_shift"] = False
     folder = params["output_folder"]

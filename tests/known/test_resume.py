@@ -99,11 +99,11 @@ def test_same_bits_after_the_object_has_grown(tmp_path, monkeypatch):
     def grow(problem, values, active):
         # A schedule that has no other effect tells which epoch it is.
         away = [Constraint("grow", lambda x: relocated(problem, x, x["positions"] - (4, 5)))]
-        return away if values["update_static_background"] else []
+        return away if values["mixed_variance_sigma"] == 1 else []
 
     monkeypatch.setattr(loop, "after_update", grow)
     params = parameters(
-        update_static_background="lambda e: e == 2", reset_positions="lambda e: e == 6"
+        mixed_variance_sigma="lambda e: 1 if e == 2 else 0.5", reset_positions="lambda e: e == 6"
     )
     whole = pyptyx.run(params | {"output_folder": str(tmp_path / "whole")})
     for epoch in (1, 3):

@@ -598,6 +598,26 @@ def test_curvatures_of_some_variables_with_another_floor(fitted):
     np.testing.assert_allclose(got["object"] - darkest, light, rtol=1e-5, atol=1e-5 * light.max())
 
 
+@pytest.mark.parametrize("name", ["positions", "aberrations"])
+def test_measured_curvatures_are_those_of_the_loss(fitted, name):
+    """Where the residual is zero the loss rises by half the curvature times the square."""
+    term, x, curvatures, _spec = fitted
+    row_of = np.array([0, 1, 0, 0, 1, 0]) if name == "aberrations" else np.arange(COUNT)
+    bound = np.broadcast_to(curvatures[name], x[name].shape)
+    got = preconditioner.measured_rows(term, x, name, bound, row_of)
+    expected = np.empty_like(got)
+    for place in np.ndindex(got.shape):
+        step = 0.02 / np.sqrt(got[place])
+        values = []
+        for sign in (-1, 1):
+            moved = x[name].copy()
+            moved[place] += sign * step
+            values.append(term.evaluate({**x, name: moved}, {}).value)
+        expected[place] = sum(values) / step**2
+    np.testing.assert_allclose(got, np.maximum(expected, 0.01 * bound), rtol=0.05)
+    assert (got < bound).any()
+
+
 def test_phase_plates_are_not_read(fitted):
     _term, x, curvatures, spec = fitted
 

@@ -158,6 +158,7 @@ def test_consistent_keys_pass():
         ("probe_marker", {"probe_marker": None}),
         ("aberration_marker", {"aberration_marker": np.arange(N) % 3}),
         ("aberration_marker", {"aberration_marker": np.zeros(11)}),
+        ("aberration_marker", {"aberration_marker": None}),
         ("sequence", {"sequence": [3, 12]}),
         ("scan_size", {"dataset": np.ones((13, 5, 6)), "positions": [[0, 0]]}),
         ("slice_distances", {"slice_distances": [1, 2]}),

@@ -146,7 +146,7 @@ def spoil(monkeypatch):
 
         def constraints(problem, values, active):
             def apply(x):
-                if values["update_static_background"] and left[0]:
+                if values["mixed_variance_sigma"] == 1 and left[0]:
                     left[0] -= 1
                     return {**x, "object": x["object"] * factor}
                 return None
@@ -158,7 +158,7 @@ def spoil(monkeypatch):
         return parameters(
             output_folder=None,
             epoch_max=6,
-            update_static_background=f"lambda e: e == {epoch}",
+            mixed_variance_sigma=f"lambda e: 1 if e == {epoch} else 0.5",
         )
 
     return install

@@ -349,6 +349,41 @@ def test_background_off_and_given(data):
         start.initial_background(params, (KX, KY))
 
 
+def test_a_background_nobody_gave_is_as_bright_as_the_dark_pixels(data):
+    params = parameters(data, data_pad=3)
+    mean = 40 * disc((KY, KX), 2.5) + np.linspace(0.5, 1, KY * KX).reshape(KY, KX)
+    level = start.dark_level(params, mean)
+    assert level == np.quantile(mean, 0.05)
+    background = start.initial_background(params, window(params).shape, level)
+    lit = np.fft.fftshift(background)[3:-3, 3:-3]
+    np.testing.assert_allclose(lit**2, level)
+    assert (background**2).sum() == pytest.approx(level * KY * KX)
+    # What is given comes first.
+    given = parameters(data, static_background=50.0)
+    assert (start.initial_background(given, (KY, KX), level) ** 2).sum() == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("given", "mean"),
+    [
+        ({"recon_type": "near_field"}, np.full((KY, KX), 30.0)),
+        ({}, 30 + disc((KY, KX), 2.5)),  # the disc fills the detector
+        ({}, 40 * disc((KY, KX), 2.5)),  # nothing outside
+    ],
+)
+def test_without_dark_pixels_the_background_starts_small(data, given, mean):
+    assert start.dark_level(parameters(data, **given), mean) == pytest.approx(1e-3 * mean.mean())
+
+
+def test_a_single_row_of_aberrations_belongs_to_all(data):
+    assert start.aberration_rows(parameters(data), N) is None
+    for given in ({"update_aberrations_array": 1}, {"aberrations_array": [[0.0, 3.0]]}):
+        rows = start.aberration_rows(parameters(data, **given), N)
+        np.testing.assert_array_equal(rows, np.zeros(N))
+    marked = parameters(data, aberration_marker=np.arange(N) % 2, aberrations_array=np.ones((2, 3)))
+    np.testing.assert_array_equal(start.aberration_rows(marked, N), np.arange(N) % 2)
+
+
 def test_beam_current(data):
     """F17 of PyPty: short arrays were padded on both sides."""
     np.testing.assert_array_equal(start.initial_current(parameters(data), N), np.ones(N))
