@@ -219,7 +219,11 @@ def find_rotation(
     if found.flip_ky_better:
         logger.warning("The centre of mass has less curl with ky reversed: try the other flip_ky.")
     if min(found.curl_ratio, found.flipped_curl_ratio) > _POOR_CURL_RATIO:
-        logger.warning("The curl hardly depends on the angle: give PLRotation_deg if you know it.")
+        logger.warning(
+            "The curl hardly depends on the angle, so PLRotation_deg = %.2f is a guess: "
+            "give it, or let `pyptyx calibrate` measure it.",
+            found.angle_deg,
+        )
     return found.angle_deg
 
 

@@ -21,6 +21,7 @@ from pyptyx.engine.choices import Shapes, workload
 from pyptyx.engine.cost import DataCost, summary
 from pyptyx.engine.distribution import agree, devices_of_rank
 from pyptyx.engine.feeding import Share, has_data, make_feed, open_plates, plate_reader
+from pyptyx.engine.idle import idle_keys
 from pyptyx.engine.masks import mask_problems, model_masks
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
@@ -109,22 +110,13 @@ def _built(resolved: dict[str, Any], executor: Executor) -> Reconstruction:
         scan, plates = _scan_table(resolved, grid, positions, n)
         resources.extend(plates)
         spec = model_spec(resolved, x, grid, scan)
-        if ever(resolved, "update_tilts") and _tilts_nothing(spec):
-            logger.warning(
-                "update_tilts has no effect: with tilt_mode=%d they act between slices, "
-                "and there is only one",
-                resolved["tilt_mode"],
-            )
+        for text in idle_keys(resolved, spec, x):
+            logger.warning("%s", text)
         return _assemble(resolved, x, spec, scan, executor, source, n, resources)
     except BaseException:
         for resource in resources:
             resource.close()
         raise
-
-
-def _tilts_nothing(spec: ModelSpec) -> bool:
-    """Whether tilts act inside the specimen alone, and it has no inside."""
-    return spec.tilt == TiltPlan(inside=True) and not spec.distances_A and not spec.near_field
 
 
 def make_executor(

@@ -103,13 +103,6 @@ def test_slow_windows_are_named_with_a_padding_that_helps(caplog):
     assert said[1:] == [[], []]
 
 
-@pytest.mark.parametrize(("slices", "mode", "warns"), [(1, 0, True), (2, 0, False), (1, 1, False)])
-def test_tilts_without_effect_are_named(exp, caplog, slices, mode, warns):
-    params = face.append_exp_params(exp | {"num_slices": slices}, {"tilt_mode": mode})
-    pyptyx.loss_and_gradient(params | {"update_tilts": "lambda e: e > 3"})
-    assert ("update_tilts has no effect" in caplog.text) == warns
-
-
 def binned(data, shift=(0, 0)):
     moved = np.roll(data, shift, axis=(1, 2))
     return moved.reshape(len(data), DETECTOR[0] // 2, 2, DETECTOR[1] // 2, 2).sum(axis=(2, 4))
