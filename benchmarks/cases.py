@@ -69,6 +69,8 @@ CASES = {
     "n=96, 10 slices": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True),
     "mixed": Case(n=128, slices=1, modes=4, scan=(8, 10)),
     "multislice": Case(n=128, slices=10, modes=1, scan=(16, 20)),
+    "186 = 6 x 31": Case(n=186, slices=1, modes=1, scan=(6, 8)),
+    "192 instead": Case(n=192, slices=1, modes=1, scan=(6, 8)),
     "large": Case(n=256, slices=1, modes=1, scan=(6, 8)),
 }
 """What a change is judged by; a few seconds each."""

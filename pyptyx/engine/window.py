@@ -62,7 +62,7 @@ def slow_window(resolved: Mapping[str, Any], grid: Grid) -> str | None:
     if max(grid.shape) < _WORTH_SAYING or all(map(is_fast, grid.shape)):
         return None
     ny, nx = grid.shape
-    text = f"a window of {ny} x {nx} pixels takes several times as long as one without prime "
+    text = f"a window of {ny} x {nx} pixels takes two to four times as long as one without prime "
     text += "factors above 7"
     pad = int(resolved["data_pad"])
     inner = (ny - 2 * pad, nx - 2 * pad)

@@ -98,7 +98,7 @@ def test_slow_windows_are_named_with_a_padding_that_helps(caplog):
     for pad in (2, 11, 1):  # 66 x 62, 84 x 80, and 64 x 60, which is fast
         caplog.clear()
         pyptyx.loss_and_gradient(face.append_exp_params(exp | {"data_pad": pad}))
-        said.append([m for m in caplog.messages if "several times as long" in m])
+        said.append([m for m in caplog.messages if "two to four times as long" in m])
     assert "data_pad=11 makes 84 x 80" in said[0][0]
     assert said[1:] == [[], []]
 
