@@ -10,7 +10,7 @@ from typing import Any
 from pyptyx.backend import Backend
 from pyptyx.engine import batching
 from pyptyx.engine.cost import Workload
-from pyptyx.engine.variables import UPDATE_KEYS
+from pyptyx.engine.variables import UPDATE_KEYS, ever
 from pyptyx.executors import Executor
 
 _LEAST_ROOM = 0.125
@@ -109,9 +109,7 @@ def batch_room(work: Workload, free_bytes: int, saturation: float) -> int:
 def refined(resolved: Mapping[str, Any], shapes: Shapes) -> list[str]:
     """Variables of the model that are refined in some epoch, as far as can be known."""
     return [
-        name
-        for name, key in UPDATE_KEYS.items()
-        if name in shapes.bytes and (callable(resolved[key]) or bool(resolved[key]))
+        name for name, key in UPDATE_KEYS.items() if name in shapes.bytes and ever(resolved, key)
     ]
 
 

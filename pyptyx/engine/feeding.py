@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyptyx.data.hdf5 import hdf5_fault
 from pyptyx.data.packing import Packing, find_packing, typed_packing
 from pyptyx.data.selection import Selection
 from pyptyx.engine.masks import data_edge
+from pyptyx.engine.patterns import measured_preparation
 from pyptyx.errors import DataError, Problem
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.model import ModelSpec
@@ -53,12 +54,9 @@ def has_data(resolved: Mapping[str, Any]) -> bool:
 
 def preparation_of(resolved: Mapping[str, Any], real: Any) -> Preparation:
     """The treatment of every pattern that the parameters ask for, as floats of type `real`."""
-    shift_y, shift_x = resolved["data_shift_vector"]
     pad = data_edge(resolved)
-    return Preparation(
-        shift=(int(shift_y), int(shift_x)),
-        bin=int(resolved["data_bin"]),
-        multiplier=float(resolved["data_multiplier"]),
+    return replace(
+        measured_preparation(resolved, float(resolved["data_multiplier"])),
         pad=(pad, pad),
         dtype=real,
         corner=resolved["recon_type"] == "far_field",

@@ -237,13 +237,12 @@ def initial_background(
         If an array does not have the shape of the data grid.
     """
     given = params["static_background"]
-    none = given is None or (np.ndim(given) == 0 and given == 0)
-    if none and dark is None:
-        return None
     pad, upsample = int(params["data_pad"]), int(params["upsample_pattern"])
     edge = data_edge(params)
     inner = tuple((n - 2 * pad) // upsample for n in window)
-    if none and dark is not None:
+    if given is None or (np.ndim(given) == 0 and given == 0):
+        if dark is None:
+            return None
         background = np.pad(np.full(inner, np.sqrt(dark)), edge)
     elif np.ndim(given) == 0:
         background = np.pad(_random_background(params, float(given), inner), edge)
