@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from pyptyx.data import PatternSource
+from pyptyx.engine.idle import idle_keys
 from pyptyx.engine.patterns import open_patterns
+from pyptyx.engine.plan import blank_model
 from pyptyx.engine.start import first_sequence, initial_positions, object_shape
 from pyptyx.engine.start_probe import initial_probe
-from pyptyx.engine.window import probe_window
+from pyptyx.engine.window import probe_window, slow_window
 from pyptyx.params import resolve
 from pyptyx.physics.grid import Grid
 
@@ -46,9 +48,18 @@ def describe(params: Mapping[str, Any]) -> str:
             *_optics_rows(resolved, grid),
             *_scan_rows(resolved, grid, probe),
             *_size_rows(resolved, source, grid, probe),
+            *(("remark", text) for text in _remarks(resolved, source, grid)),
         ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _remarks(params: Mapping[str, Any], source: PatternSource, grid: Grid) -> Iterator[str]:
+    """What a run would warn of."""
+    if remark := slow_window(params, grid):
+        yield remark
+    x, spec = blank_model(params, source, grid)
+    yield from idle_keys(params, spec, x)
 
 
 def _optics_rows(params: Mapping[str, Any], grid: Grid) -> list[tuple[str, str]]:

@@ -30,11 +30,12 @@ from pyptyx.engine.setup import (
     shapes_of,
 )
 from pyptyx.engine.speed import measure
-from pyptyx.engine.variables import ever
+from pyptyx.engine.variables import Tree, ever
 from pyptyx.engine.window import detector_geometry, probe_window
 from pyptyx.executors import Executor
 from pyptyx.params import resolve
 from pyptyx.physics.grid import Grid
+from pyptyx.physics.model import ModelSpec
 from pyptyx.terms.data_term import ScanTable
 
 _SAMPLE = 64
@@ -206,6 +207,14 @@ def _elsewhere(work: Workload, data: DataCost) -> Iterator[tuple[str, tuple[bool
 
 def _shapes(resolved: Mapping[str, Any], source: PatternSource, grid: Grid) -> Shapes:
     """Shapes of the variables, from parameters alone."""
+    x, spec = blank_model(resolved, source, grid)
+    return shapes_of(x, spec, source.shape[0], resolved["algorithm"])
+
+
+def blank_model(
+    resolved: Mapping[str, Any], source: PatternSource, grid: Grid
+) -> tuple[Tree, ModelSpec]:
+    """Variables that have shapes and take no memory, and the model of a run."""
     positions = start.initial_positions(resolved)
     count = source.shape[0]
     kind = np.dtype(np.complex128 if resolved["default_dtype"] == "double" else np.complex64)
@@ -226,8 +235,7 @@ def _shapes(resolved: Mapping[str, Any], source: PatternSource, grid: Grid) -> S
         x["background"] = _blank(_data_shape(resolved, grid), real.dtype)
     plates = (lambda _: real) if resolved["phase_plate_in_h5"] else None
     scan = ScanTable(np.rint(positions).astype(np.int64), plates=plates)
-    spec = model_spec(resolved, x, grid, scan)
-    return shapes_of(x, spec, count, resolved["algorithm"])
+    return x, model_spec(resolved, x, grid, scan)
 
 
 def _blank(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -543,6 +543,9 @@ def test_describe(exp):
     assert "4 slices" in lines["object"]
     assert 0 < float(lines["overlap ratio"]) < 1
     assert len(text.splitlines()) < 20
+    assert "remark" not in text
+    idle = describe(params | {"Cs": 1e6, "data_pad": 3, "update_tilts": True})
+    assert [line.split()[1] for line in idle.splitlines() if line.startswith("remark")] == ["Cs"]
     more = describe(params | {"extra_probe_defocus": 300.0})
     assert (
         dict(line.split("  ", 1) for line in more.splitlines())["beam diameter"]
