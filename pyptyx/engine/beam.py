@@ -224,8 +224,9 @@ def get_approx_beam_tilt(
             seen = survey(source, with_com=True, binary_level=float(make_binary))
         shifts = [seen.comy, seen.comx]
     rez = pypty_params["rez_pixel_size_A"] * model_pixels(pypty_params)
-    measured = np.stack([np.ravel(s) for s in shifts], axis=1) * rez
-    tilts_yx = measured * beam_wavelength_A(pypty_params)
+    measured = np.stack([np.ravel(s) for s in shifts], axis=1)
+    seen_px = measured + np.asarray(pypty_params.get("data_shift_vector", (0, 0)))
+    tilts_yx = seen_px * rez * beam_wavelength_A(pypty_params)
     if math.isfinite(float(power)):
         used = first_sequence({"sequence": pypty_params.get("sequence")})
         tilts_yx = _polynomial(np.asarray(pypty_params["positions"]), tilts_yx, int(power), used)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import pyptyx
 import pyptyx.initialize as face
 from pyptyx.engine.calibration import slice_thickness_A
 from pyptyx.engine.describe import describe
-from pyptyx.engine.direct_data import scan_optics
+from pyptyx.engine.direct_data import _bin_edge, scan_optics
 from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.engine.metadata import read_metadata
 from pyptyx.errors import DataError, ParamError, ShapeError
@@ -77,7 +78,7 @@ def test_default_padding():
 @pytest.mark.parametrize(
     ("shape", "upsample", "pad"),
     [
-        ((124, 124), 1, 34),  # 192 instead of 186 = 2 · 3 · 31
+        ((124, 120), 1, 36),  # 196 x 192 instead of 186 x 182, 186 = 2 · 3 · 31
         ((31, 32), 2, 18),  # 98 x 100 instead of 94 x 96, whole pixels of the data
         ((93, 95), 1, 24),  # no two fast lengths that differ by two are near
     ],
@@ -132,9 +133,20 @@ def test_binned_data_are_calibrated_as_if_they_came_binned(exp, data, upsample):
 def test_direct_methods_and_tilts_keep_the_measured_pixel_of_binned_data(exp, data):
     plain, halved = (face.append_exp_params(dict(exp), {"data_bin": b}) for b in (1, 2))
     assert scan_optics(halved) == scan_optics(plain)
-    tilts = [face.get_approx_beam_tilt(p, power=np.inf)["tilts"] for p in (plain, halved)]
+    # Every pixel of the binned disc stands for four measured ones.
+    measured = halved["aperture_mask"].sum() * 4
+    assert _bin_edge(halved, 7) == math.ceil(math.sqrt(measured / 7) - 0.05)
+    moved = face.append_exp_params(dict(exp), {"data_shift_vector": (2, -1)})
+    every = (plain, halved, moved)
+    tilts = [face.get_approx_beam_tilt(p, power=np.inf)["tilts"] for p in every]
     assert np.abs(tilts[0]).max() > 0
     np.testing.assert_allclose(tilts[1], tilts[0])
+    # A run sees the patterns where they are moved to.
+    wavelength = 12.3984198 / np.sqrt(60 * (60 + 1021.998))
+    shift = np.array([2, -1]) * 0.08 * wavelength
+    np.testing.assert_allclose(
+        tilts[2][:, 4:] - tilts[0][:, 4:], np.tile(shift, (15, 1)), rtol=1e-6
+    )
 
 
 def test_measured_patterns_are_binned_for_the_probe_window(exp, data):

@@ -5,7 +5,7 @@ import pytest
 
 import pyptyx
 
-SCAN, WINDOW = (3, 4), (10, 12)
+SCAN, WINDOW = (3, 4), (10, 14)
 
 
 def parameters(**changes):

@@ -10,10 +10,13 @@ from scipy.ndimage import gaussian_filter
 from pyptyx import trees
 from pyptyx.backend import Backend
 from pyptyx.engine import preconditioner
+from pyptyx.engine.objective import Objective
+from pyptyx.engine.setup import EVALUATION_NEEDS, build
 from pyptyx.executors import SerialExecutor
 from pyptyx.optim.lbfgs import LBFGS, Point
 from pyptyx.optim.linesearch import SearchOptions, pypty_search, weak_wolfe
 from pyptyx.optim.scaling import EqualSlopes, Preconditioned
+from pyptyx.params import evaluate
 from pyptyx.physics.grid import Grid, disc_mask
 from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.tilt import TiltPlan
@@ -616,6 +619,30 @@ def test_measured_curvatures_are_those_of_the_loss(fitted, name):
         expected[place] = sum(values) / step**2
     np.testing.assert_allclose(got, np.maximum(expected, 0.01 * bound), rtol=0.05)
     assert (got < bound).any()
+
+
+def test_curvatures_of_plates_go_with_their_measurements():
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[-6:6, -7:8]
+    params = {
+        "dataset": rng.poisson(60 * np.exp(-(y**2 + x**2) / 9), (16, 12, 15)),
+        "obj": np.exp(1j * gaussian_filter(rng.normal(size=(17, 32, 1, 1)), (1, 1, 0, 0))),
+        "positions": 2.2 * np.indices((2, 8)).reshape(2, -1).T,
+        "wavelength_A": 0.025,
+        "pixel_size_y_A": 0.3,
+        "pixel_size_x_A": 0.4,
+        "aberration_marker": [0] * 12 + [1] * 4,
+        "aberrations_array": np.zeros((2, 3)),
+        "update_aberrations_array": True,
+        "extra_probe_defocus": 40.0,
+        "backend": "cpu",
+        "devices": 1,
+    }
+    with build(params, need=EVALUATION_NEEDS) as problem:
+        objective = Objective(problem, evaluate(problem.params, 0), 0)
+        found = objective.initial_hessian().diagonal["aberrations"]
+    np.testing.assert_array_less(1.5, found[0] / found[1])
+    np.testing.assert_array_less(found[0] / found[1], 6)
 
 
 def test_phase_plates_are_not_read(fitted):

@@ -63,13 +63,15 @@ def test_shapes_are_those_of_the_run(params):
     del small["data_path"]
     y, x = np.mgrid[-8:8, -9:10]
     small |= {"dataset": np.tile(9 * np.exp(-(y**2) / 20 - x**2 / 20), (12, 1, 1)),
-              "update_probe_pos": 1, "output_folder": None}  # fmt: skip
+              "update_probe_pos": 1, "update_static_background": 1, "update_aberrations_array": 1,
+              "output_folder": None}  # fmt: skip
     found = plan(small)
     with setup.build(small, need=setup.EVALUATION_NEEDS) as problem:
         assert found.work.object == problem.x["object"].nbytes
         assert found.work.variables == sum(a.nbytes for a in problem.x.values())
-        refined = [problem.x[k].nbytes for k in ("object", "probe", "positions")]
-        assert found.work.refined == sum(refined)
+        names = {"object", "probe", "positions", "background", "aberrations"}
+        assert problem.x.keys() == names
+        assert found.work.refined == sum(problem.x[k].nbytes for k in names)
         assert found.work.batch == problem.batch_size
         assert found.work.sizes.shift == problem.spec.shift
         assert found.work.sizes.modes == problem.x["probe"].shape[1]
