@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 Params = Mapping[str, Any]
 
-_DECIDED = 5.0
-"""Standard deviations from which the handedness counts as found."""
-
 _CLEAR_SKEWNESS = 0.3
 """Skewness of the phase from which bright atoms are credible."""
 
@@ -216,6 +213,7 @@ def _report(fit: AberrationFit) -> str:
     lines = [
         f"rotation   {_degrees(best)} ± {math.degrees(fit.rotation_sigma_rad):.2g} °",
         f"detector   {_handedness(fit)}",
+        f"search     {_search(fit)}",
         *(f"{name:<10} {value:.5g} ± {sigma:.2g} Å" for name, value, sigma in values),
         f"fit        a weak phase object explains {100 * fit.explained:.1f} % of the variance, the "
         f"rest is {fit.dispersion:.3g} times Poisson noise",
@@ -233,8 +231,13 @@ def _handedness(fit: AberrationFit) -> str:
     words = "axes exchanged (transpose_patterns)" if fit.best.transposed else "axes as they are"
     if fit.rival is None:
         return f"{words}, as given"
-    verdict = "" if fit.handedness_sigmas >= _DECIDED else "; UNDECIDED, try both"
+    verdict = "" if fit.is_decided else "; UNDECIDED, try both"
     return f"{words}, {fit.handedness_sigmas:.1f} standard deviations better{verdict}"
+
+
+def _search(fit: AberrationFit) -> str:
+    verdict = "" if fit.is_prominent else "; DOUBTFUL, chance reaches 4"
+    return f"the best place is {fit.prominence:.1f} standard deviations above the others{verdict}"
 
 
 def _sign(fit: AberrationFit) -> str:
@@ -283,6 +286,7 @@ def _save(folder: Path, result: Calibrated) -> None:
         "sigma_A": [float(s) for s in fit.sigma_A],
         "PLRotation_sigma_deg": math.degrees(fit.rotation_sigma_rad),
         "handedness_sigmas": fit.handedness_sigmas if finite else None,
+        "prominence": fit.prominence,
         "explained": fit.explained,
         "dispersion": fit.dispersion,
         "skewness": fit.skewness,

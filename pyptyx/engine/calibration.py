@@ -1,4 +1,4 @@
-"""Calibration of an experiment: scan, detector, rotation, positions and slices.
+"""Calibration of an experiment: scan, detector, positions and slices.
 
 Functions read the resolved experiment dictionary and return plain values; nothing is written back.
 """
@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from pyptyx.engine.geometry import estimate_rotation, scan_positions_A
+from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.engine.metadata import Metadata
 from pyptyx.engine.patterns import model_pixels, on_data_grid, replicate
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
 from pyptyx.physics.grid import fast_pad
 
 logger = logging.getLogger(__name__)
-
-_POOR_CURL_RATIO = 0.5
-"""Above this the curl hardly depends on the angle, and the rotation is a guess."""
 
 
 @dataclass(frozen=True)
@@ -188,43 +185,6 @@ def _reciprocal_pixel_A(exp: Mapping[str, Any], radius_px: float, wavelength: fl
         radius_px,
     )
     return rez
-
-
-def find_rotation(
-    exp: Mapping[str, Any], scan: Scan, comx: np.ndarray | None, comy: np.ndarray | None
-) -> float:
-    """Rotation in degrees: the user's, else from the centre of mass."""
-    if exp["PLRotation_deg"] not in (None, "auto"):
-        return float(exp["PLRotation_deg"])
-    if comx is None or comy is None:
-        if scan.points == 1 or exp["special_postions_A"] is not None:
-            return 0.0
-        raise ParamError(
-            Problem(
-                "PLRotation_deg",
-                "an angle in degrees for compressed data and for line scans",
-                "auto",
-                "It can only be estimated from patterns of a two-dimensional scan.",
-            )
-        )
-    found = estimate_rotation(comx, comy)
-    logger.info(
-        "PLRotation_deg = %.2f from the centre of mass (or %.2f with reversed contrast; "
-        "curl ratio %.3f, with flip_ky %.3f)",
-        found.angle_deg,
-        found.alternative_deg,
-        found.curl_ratio,
-        found.flipped_curl_ratio,
-    )
-    if found.flip_ky_better:
-        logger.warning("The centre of mass has less curl with ky reversed: try the other flip_ky.")
-    if min(found.curl_ratio, found.flipped_curl_ratio) > _POOR_CURL_RATIO:
-        logger.warning(
-            "The curl hardly depends on the angle, so PLRotation_deg = %.2f is a guess: "
-            "give it, or let `pyptyx calibrate` measure it.",
-            found.angle_deg,
-        )
-    return found.angle_deg
 
 
 def positions_px(

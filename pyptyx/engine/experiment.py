@@ -1,8 +1,8 @@
 """From what the user knows about the experiment to calibrated parameters.
 
 The work of `append_exp_params` in order: metadata, scan, one streamed pass over the data,
-calibration, positions, slices, object; then the preset is filled.  Nothing is written into the
-preset before everything has been worked out.
+calibration, rotation, positions, slices, object; then the preset is filled.  Nothing is written
+into the preset before everything has been worked out.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pyptyx.engine.calibration import (
     Scan,
     calibrate,
     count_slices,
-    find_rotation,
     find_scan,
     positions_px,
 )
 from pyptyx.engine.metadata import Metadata, read_metadata
 from pyptyx.engine.patterns import Survey, back_projection, open_patterns, survey
+from pyptyx.engine.rotation import find_rotation
 from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
 from pyptyx.files import check_folder, make_folder, replacing
@@ -88,14 +88,19 @@ def append_exp_params(
 
     wavelength = beam_wavelength_A(exp)
     calibration = calibrate(exp, seen.mean, wavelength)
-    rotation = find_rotation(exp, scan, seen.comx, seen.comy)
+    known = {
+        **{key: exp[key] for key in _COPIED},
+        **_scan_keys(exp, scan, seen),
+        **_detector_keys(exp, calibration, seen.mean),
+        **_data_keys(exp),
+    }
+    rotation = find_rotation(exp, preset | known, scan, seen.comx, seen.comy)
     positions = positions_px(exp, scan, rotation, calibration)
     num_slices = count_slices(exp, calibration, wavelength)
     keys = {
-        **{key: exp[key] for key in _COPIED},
-        **_scan_keys(exp, scan, rotation, positions, seen),
-        **_detector_keys(exp, calibration, seen.mean),
-        **_data_keys(exp),
+        **known,
+        "PLRotation_deg": rotation,
+        "positions": positions,
         **_object_keys(exp, preset, positions, calibration, num_slices),
     }
     if "aberrations" in experimental_params:
@@ -124,15 +129,11 @@ def _look_at_data(exp: Mapping[str, Any], metadata: Metadata) -> tuple[Scan, Sur
     return scan, Survey(mean, comx, comy)
 
 
-def _scan_keys(
-    exp: Mapping[str, Any], scan: Scan, rotation_deg: float, positions: np.ndarray, seen: Survey
-) -> dict[str, Any]:
+def _scan_keys(exp: Mapping[str, Any], scan: Scan, seen: Survey) -> dict[str, Any]:
     return {
-        "positions": positions,
         "scan_size": scan.size,
         "scan_step_A": scan.step_A,
         "fov_nm": scan.fov_nm,
-        "PLRotation_deg": rotation_deg,
         "transform_axis_matrix": exp["transform_axis_matrix"],
         "comx": seen.comx,
         "comy": seen.comy,

@@ -46,7 +46,7 @@ NEEDED = (
 """What an experiment needs: key to ask for, keys any of which will do, an example."""
 
 ASSUMED = {
-    "PLRotation_deg": "estimated from the centres of mass",
+    "PLRotation_deg": "estimated from centres of mass or bright-field images",
     "defocus": "0 Å",
     "conv_semiangle_mrad": "the disc is found by a threshold",
 }

@@ -45,6 +45,12 @@ from pyptyx.methods.varpro import Profile, Samples, sample
 _LOW = 0.05
 """Frequencies below this part of the aperture radius are left to drift and contamination."""
 
+_PROMINENT = 6.0
+"""Prominence from which the best place of a search is none of chance."""
+
+_DECIDED = 3.0
+"""Standard deviations from which the handedness counts as found."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -88,7 +94,10 @@ class AberrationFit:
     rival : Optics or None
         The best optics with the other handedness of the detector, three coefficients.
     handedness_sigmas : float
-        By how many standard deviations the rival is worse; infinite if it was not tried.
+        By how many standard deviations the rival is worse, those of the difference between two
+        wrong optics; infinite if it was not tried.
+    prominence : float
+        That of the best place of the search (see `Landscape`); infinite without a search.
     explained : float
         Part of the variance of the images that a weak phase object explains.
     dispersion : float
@@ -108,12 +117,23 @@ class AberrationFit:
     rotation_sigma_rad: float
     rival: Optics | None
     handedness_sigmas: float
+    prominence: float
     explained: float
     dispersion: float
     skewness: float
     sign_given: bool
     phase: np.ndarray
     landscape: Landscape | None
+
+    @property
+    def is_prominent(self) -> bool:
+        """Whether the search has found more than chance would."""
+        return self.prominence >= _PROMINENT
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one sense of the detector axes is clearly better than the other."""
+        return self.handedness_sigmas >= _DECIDED
 
 
 def fit_aberrations(
@@ -181,7 +201,9 @@ def fit_aberrations(
         sigma_A=sigma[:-1],
         rotation_sigma_rad=float(sigma[-1]),
         rival=rival,
-        handedness_sigmas=math.sqrt(max(2 * lead / dispersion, 0.0)),
+        # Wrong optics explain one unit of noise per frequency, with a standard deviation of one.
+        handedness_sigmas=lead / (dispersion * math.sqrt(2 * len(data.q_A))),
+        prominence=math.inf if landscape is None else landscape.prominence,
         explained=best.gain / seen.energy,
         dispersion=dispersion,
         skewness=float(skew(phase.ravel())),

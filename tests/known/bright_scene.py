@@ -97,3 +97,19 @@ def white_phase(shape, pixel, q_max, rms, seed=5):
     points = rng.random(shape) ** 12
     phase = np.fft.ifft2(np.fft.fft2(points) * (q < q_max) * (q > 0)).real
     return phase * rms / phase.std()
+
+
+def experiment_of(scene, patterns, **more):
+    """What `append_exp_params` wants to know; the rotation is said to be 0."""
+    return {
+        "dataset": patterns,
+        "acc_voltage": scene.energy_kV,
+        "scan_step_A": scene.step,
+        "rez_pixel_size_A": scene.dk,
+        "conv_semiangle_mrad": 1e3 * scene.semiangle,
+        "PLRotation_deg": 0.0,
+        "bright_threshold": 0.5,
+        "data_pad": 0,
+        "output_folder": None,
+        **more,
+    }

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bright_scene import Scene, chi, white_phase
+from bright_scene import Scene, chi, experiment_of, white_phase
 
 import pyptyx
 from pyptyx.backend import Backend
@@ -254,19 +254,7 @@ def test_rotation_of_a_focused_scan_and_slope_of_the_phase(rotation):
 
 
 def parameters(scene, patterns, **more):
-    experiment = {
-        "dataset": patterns,
-        "acc_voltage": scene.energy_kV,
-        "scan_step_A": scene.step,
-        "rez_pixel_size_A": scene.dk,
-        "conv_semiangle_mrad": 1e3 * scene.semiangle,
-        "PLRotation_deg": 0.0,
-        "bright_threshold": 0.5,
-        "data_pad": 0,
-        "output_folder": None,
-        **more,
-    }
-    return pyptyx.append_exp_params(experiment, {})
+    return pyptyx.append_exp_params(experiment_of(scene, patterns, **more))
 
 
 def test_returned_parameters_describe_the_experiment(tmp_path):
