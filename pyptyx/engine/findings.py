@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_EXPLAINED = 0.8
+"""Part of what differs from pattern to pattern that a good model explains at least."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -57,6 +60,10 @@ class Facts:
         Counts of the model over those of the data.
     chi2, chi2_error : float or None
         χ² of fitted patterns (1 for a perfect model and Poisson noise) and its scatter.
+    explained, explained_error : float or None
+        Part of what differs from pattern to pattern, beyond noise, that the model explains.
+    noise : float
+        Variance per count of the noise; 1 for electrons.
     held_out : int
         Patterns that were kept out of the fit and compared.
     chi2_held_out, chi2_held_out_error : float or None
@@ -97,6 +104,9 @@ class Facts:
     counts_ratio: float | None = None
     chi2: float | None = None
     chi2_error: float | None = None
+    explained: float | None = None
+    explained_error: float | None = None
+    noise: float = 1.0
     held_out: int = 0
     chi2_held_out: float | None = None
     chi2_held_out_error: float | None = None
@@ -208,8 +218,21 @@ def _counts_differ(f: Facts) -> str:
 
 
 def _underfitted(f: Facts) -> str:
-    text = "χ² of the fitted patterns is {:.2f}; counting noise alone gives 1."
-    return _exceeds(f.chi2, 2.0, text)
+    error = f.explained_error or 0.0
+    if f.explained is not None and f.explained + 2 * error < _EXPLAINED:
+        return (
+            f"It explains {f.explained:.0%} ± {error:.1%} of what differs from pattern "
+            "to pattern beyond noise."
+        )
+    noise = max(f.noise, 1.0)
+    text = f"χ² of the fitted patterns is {{:.2f}}; noise alone gives {noise:.3g}."
+    return _exceeds(f.chi2, 2.0 * noise, text)
+
+
+def _not_electrons(f: Facts) -> str:
+    if f.noise <= 1 or f.explained is None or f.explained < _EXPLAINED:
+        return ""
+    return f"Their noise has {f.noise:.2f} times the variance of counted electrons."
 
 
 def _below_noise(f: Facts) -> str:
@@ -252,9 +275,12 @@ RULES = (
          lambda f: f"{f.log_warnings} epochs had one." if f.log_warnings else "",
          "Read the column Warnings of loss.csv."),
     Rule("underfitted", "The model does not explain the data", _underfitted,
-         "Check rotation, transposition and the sign of the defocus (pyptyx calibrate); then try "
-         "more probe modes, positions (update_probe_pos), or more slices. If counts are not "
-         "electrons, data_multiplier brings χ² to scale."),
+         "Check rotation, transposition, scan step and the sign of the defocus (pyptyx calibrate); "
+         "then try more probe modes, positions (update_probe_pos), or more slices. If counts are "
+         "not electrons, data_multiplier brings χ² to scale."),
+    Rule("not_electrons", "Counts are not electrons", _not_electrons,
+         "Divide data_multiplier by this number: the Poisson likelihood then weighs patterns and "
+         "regularisers rightly, and χ² is to scale."),
     Rule("below_noise", "The fit is better than counting noise allows", _below_noise,
          "Either noise is being fitted (stop earlier, or regularise), or neighbouring pixels are "
          "correlated or counts are not electrons: data_multiplier."),
@@ -263,7 +289,8 @@ RULES = (
          "give the model fewer slices or modes."),
     Rule("counts_differ", "The dose of the model is not that of the data", _counts_differ,
          "Let the probe be refined (update_probe), or start from probe='aperture' or None, which "
-         "take the counts of the data; with a given probe check its scale and data_multiplier."),
+         "take the counts of the data; with a given probe check its scale and data_multiplier. "
+         "With 'lsq_sqrt' pixels of few counts make the model too dark: 'ml' has no such bias."),
     Rule("amplitude_bias", "The loss is biased at this dose", _amplitude_bias,
          "Use the Poisson likelihood: presets/low_dose.toml, algorithm='ml'. With 'lsq_sqrt' "
          "phases come out too weak."),

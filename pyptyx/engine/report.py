@@ -109,6 +109,7 @@ class Report:
             ("loss", f.loss, "{:.5g}"),
             ("χ² fitted", f.chi2, "{:.3f}"),
             ("χ² held out", f.chi2_held_out, "{:.3f}"),
+            ("explained", None if f.explained is None else min(f.explained, 1), "{:.0%}"),
             ("resolution (1/7)", f.resolution_A, "≤ " * f.resolution_limited + "{:.3g} Å"),
             ("dose", f.dose_per_A2, _DOSE),
             ("overlap", f.overlap, "{:.1%}"),

@@ -248,7 +248,18 @@ def _chi2_text(content: Content) -> str:
         "squared differences from the model over the model's counts. Counting noise alone gives 1, "
         "whatever the dose; this holds if counts are electrons."
     )
-    return f"{text} {content.note}".strip()
+    return f"{text} {_explained_text(fitted)} {content.note}".strip()
+
+
+def _explained_text(fitted: Residuals) -> str:
+    if fitted.explained is None:
+        return "Noise hides how much of what differs from pattern to pattern the model explains."
+    noise = "" if fitted.noise == 1 else f" of {fitted.noise:.2f} per count"
+    share = f"{min(fitted.explained, 1):.0%} ± {fitted.explained_error:.1%}"
+    return (
+        f"Of what differs from pattern to pattern beyond noise{noise}, the model explains {share}; "
+        "with a wrong geometry it rarely reaches half."
+    )
 
 
 def _held_out_text(held_out: Residuals | None) -> str:

@@ -18,6 +18,7 @@ from pyptyx.engine.feeding import preparation_of
 from pyptyx.engine.patterns import open_patterns
 from pyptyx.engine.problem import Reconstruction
 from pyptyx.engine.setup import SIMULATION_NEEDS, build
+from pyptyx.engine.variation import Variation
 from pyptyx.physics.detector import collect
 
 _CHUNK = 32
@@ -49,6 +50,11 @@ class Residuals:
         for a perfect model.
     chi2, chi2_error : float
         χ² of everything and its standard deviation for a perfect model.
+    explained, explained_error : float or None
+        Part of what differs from pattern to pattern, beyond noise, that the model explains, and
+        its error (see `pyptyx.engine.variation`).
+    noise : float
+        Variance per count that noise has; 1 for electrons.
     beyond_band : float
         Part of all counts that lies outside the band limit, where the model has none.
     saturated : float
@@ -66,6 +72,9 @@ class Residuals:
     deviation: np.ndarray
     chi2: float
     chi2_error: float
+    explained: float | None
+    explained_error: float | None
+    noise: float
     beyond_band: float
     saturated: float
 
@@ -167,6 +176,7 @@ class _Sums:
         self._ring, self._ring_per_A = _rings(problem)
         shape = problem.spec.data_shape
         self._squares, self._data, self._model = (np.zeros(shape) for _ in range(3))
+        self._variation = Variation(self._ring)
         self._rows: list[np.ndarray] = []
         self._outside = 0.0
         self._ceiling = _Ceiling()
@@ -176,6 +186,7 @@ class _Sums:
         data, model = data.astype(np.float64), model.astype(np.float64)
         self._outside += float(data[:, ~self._band].sum())
         data, model = data * self._band, model * self._band
+        self._variation.add(data, model)
         squares = (data - model) ** 2
         for total, part in zip(
             (self._squares, self._data, self._model), (squares, data, model), strict=True
@@ -203,6 +214,7 @@ class _Sums:
             out=np.zeros(self._model.shape),
             where=self._model > 0,
         )
+        explained = self._variation.explained()
         return Residuals(
             numbers=numbers,
             chi2_per_pattern=squares / np.maximum(model, _TINY),
@@ -214,6 +226,9 @@ class _Sums:
             deviation=self._geometry.to_public(deviation),
             chi2=float(squares.sum() / expected),
             chi2_error=float(np.sqrt(variance) / expected),
+            explained=explained.share,
+            explained_error=explained.error,
+            noise=explained.noise,
             beyond_band=float(self._outside / max(self._outside + data.sum(), _TINY)),
             saturated=self._ceiling.share,
         )

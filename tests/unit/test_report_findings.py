@@ -17,6 +17,7 @@ CASES = {
     "tiny_steps": ({"last_step": 0.009}, {"last_step": 0.02}),
     "log_warnings": ({"log_warnings": 1}, {"log_warnings": 0}),
     "underfitted": ({"chi2": 2.1}, {"chi2": 1.9}),
+    "not_electrons": ({"noise": 1.9, "explained": 0.9}, {"noise": 1.0, "explained": 0.9}),
     "below_noise": ({"chi2": 0.8}, {"chi2": 0.9}),
     "held_out_worse": (
         {"chi2": 1.0, "chi2_error": 0.01, "chi2_held_out": 1.15, "chi2_held_out_error": 0.01},
@@ -84,3 +85,17 @@ def test_second_conditions_of_rules():
 def test_findings_come_in_the_order_of_the_table():
     facts = replace(Facts(), saturated=0.1, chi2=3.0)
     assert [f.rule for f in findings(facts)] == ["underfitted", "saturated"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "seen"),
+    [
+        ({"explained": 0.6, "explained_error": 0.05, "chi2": 1.03}, True),
+        ({"explained": 0.6, "explained_error": 0.15, "chi2": 1.03}, False),
+        ({"explained": None, "explained_error": None, "chi2": 1.03}, False),
+        ({"explained": 0.9, "explained_error": 0.01, "chi2": 3.0, "noise": 1.6}, False),
+        ({"explained": 0.9, "explained_error": 0.01, "chi2": 1.9, "noise": 0.8}, False),
+    ],
+)
+def test_a_model_that_explains_no_changes_is_underfitted_whatever_chi2_says(facts, seen):
+    assert ("underfitted" in rules_seen(**facts)) is seen

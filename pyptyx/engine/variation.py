@@ -1,0 +1,122 @@
+"""How much of what differs from pattern to pattern a model explains.
+
+At low dose χ² says little: a model of a wrong geometry that explains nothing but the mean pattern
+may have 1.03 where a right one has 1.00.  What the specimen changes between patterns is as little,
+so it is looked at by itself.  With changes from the mean over the measurements, pixel by pixel, δD
+of the data and δI of the model::
+
+    R² = (Σ δD δI)² / (Σ δI² · (Σ δD² - g ΣD))
+
+where ``g ΣD`` is what noise adds to the changes of the data.  g is 1 for counted electrons; where
+not even the quietest part of the detector is that quiet, it is the variance per count there that
+the model does not explain.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+_FEWEST = 10
+"""Measurements below which their mean says too little."""
+
+_LARGEST_ERROR = 0.15
+"""Error of the result above which it is not known."""
+
+_RING_ERROR = 0.01
+"""Error of the noise of a part of the detector."""
+
+_ELECTRONS = 0.05
+"""Deviation of the noise from that of counted electrons that is put down to the specimen."""
+
+_ROUNDING = 1e-12
+"""Part of its square below which a change is none."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Result of `Variation.explained`.
+
+    Attributes
+    ----------
+    share, error : float or None
+        R², 1 for a perfect model, and its error; None where noise hides what differs.
+    noise : float
+        Variance per count that is put down to noise.
+    """
+
+    share: float | None
+    error: float | None
+    noise: float
+
+
+class Variation:
+    """Sums over measurements that `explained` needs.
+
+    Parameters
+    ----------
+    ring : ndarray of int (ky, kx)
+        Number of the ring of every pixel.
+    """
+
+    def __init__(self, ring: np.ndarray) -> None:
+        self._ring = ring
+        self._count = 0
+        self._sums = np.zeros((5, *ring.shape))
+
+    def add(self, data: np.ndarray, model: np.ndarray) -> None:
+        """Take in a batch of counts and intensities, (B, ky, kx)."""
+        self._count += len(data)
+        parts = (data, model, data * data, model * model, data * model)
+        for total, part in zip(self._sums, parts, strict=True):
+            total += part.sum(axis=0)
+
+    def explained(self) -> Explained:
+        """What the model explains of the changes."""
+        n = self._count
+        if n < _FEWEST:
+            return Explained(None, None, 1.0)
+        data, model, dd, mm, dm = self._sums
+        changes = np.stack([dd - data**2 / n, mm - model**2 / n, dm - data * model / n])
+        changes[1:, changes[1] <= _ROUNDING * mm] = 0
+        # Counts over which noise is summed, and its variance for counted electrons of mean λ.
+        counts = data * (n - 1) / n
+        variance = counts * (2 * data / n + 1)
+        noise, noise_error = self._noise(changes, counts, variance)
+        (of_data, of_model, common), total = changes.sum(axis=(1, 2)), counts.sum()
+        beyond = of_data - noise * total
+        scatter = math.hypot(noise * math.sqrt(variance.sum()), noise_error * total)
+        if beyond <= 0 or of_model <= 0:
+            return Explained(None, None, noise)
+        error = scatter / beyond
+        if error > _LARGEST_ERROR:
+            return Explained(None, None, noise)
+        return Explained(float(common**2 / (of_model * beyond)), float(error), noise)
+
+    def _noise(
+        self, changes: np.ndarray, counts: np.ndarray, variance: np.ndarray
+    ) -> tuple[float, float]:
+        """Variance per count of the quietest part of the detector, and its error."""
+        size = int(self._ring.max()) + 1
+        rings = [
+            np.bincount(self._ring.ravel(), a.ravel(), size) for a in (*changes, counts, variance)
+        ]
+        quietest, its_error = math.inf, 0.0
+        group = np.zeros(3)
+        # From the outside, where specimens change least.
+        for of_data, of_model, common, number, spread in zip(
+            *(a[::-1] for a in rings), strict=True
+        ):
+            known = common**2 / of_model if of_model > 0 else 0.0
+            group += of_data - known, number, spread
+            error = math.sqrt(group[2]) / group[1] if group[1] > 0 else math.inf
+            if error < _RING_ERROR:
+                level = group[0] / group[1]
+                if level + level * error < quietest:
+                    quietest, its_error = level + level * error, level * error
+                group[:] = 0
+        if math.isinf(quietest) or abs(quietest - 1) <= _ELECTRONS:
+            return 1.0, 0.0
+        return quietest, its_error
