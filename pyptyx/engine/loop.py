@@ -267,7 +267,7 @@ class _Run:
             messages.append("step rejected, history dropped")
         messages += self._problem.data_term.take_warnings()
         for message in messages:
-            logger.info("epoch %d: %s", epoch, message)
+            logger.debug("epoch %d: %s", epoch, message)  # `Progress` shows them
         free, total = 0.0, 0.0
         if self._problem.backend.name != "cpu":
             free = self._problem.backend.free_bytes() / 2**30
