@@ -12,6 +12,9 @@ from dataclasses import dataclass
 _EXPLAINED = 0.8
 """Part of what differs from pattern to pattern that a good model explains at least."""
 
+_RIGHT = 0.5
+"""Part that a wrong geometry rarely reaches."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -230,7 +233,7 @@ def _underfitted(f: Facts) -> str:
 
 
 def _not_electrons(f: Facts) -> str:
-    if f.noise <= 1 or f.explained is None or f.explained < _EXPLAINED:
+    if f.noise <= 1 or f.explained is None or f.explained < _RIGHT:
         return ""
     return f"Their noise has {f.noise:.2f} times the variance of counted electrons."
 

@@ -253,20 +253,25 @@ def _chi2_text(content: Content) -> str:
 
 def _explained_text(fitted: Residuals) -> str:
     if fitted.explained is None:
-        return "Noise hides how much of what differs from pattern to pattern the model explains."
+        return "Noise, or too few patterns, hides how much of their differences is explained."
     noise = "" if fitted.noise == 1 else f" of {fitted.noise:.2f} per count"
-    share = f"{min(fitted.explained, 1):.0%} ± {fitted.explained_error:.1%}"
     return (
-        f"Of what differs from pattern to pattern beyond noise{noise}, the model explains {share}; "
-        "with a wrong geometry it rarely reaches half."
+        f"Of what differs from pattern to pattern beyond noise{noise}, the model explains "
+        f"{_share(fitted)}; with a wrong geometry it rarely reaches half."
     )
+
+
+def _share(residuals: Residuals) -> str:
+    return f"{min(residuals.explained or 0, 1):.0%} ± {residuals.explained_error:.1%}"
 
 
 def _held_out_text(held_out: Residuals | None) -> str:
     if held_out is not None:
+        share = "" if held_out.explained is None else f", {_share(held_out)} explained"
         return (
             f"{len(held_out.numbers)} patterns that took no part in the fit: χ² = "
-            f"{held_out.chi2:.4f} ± {held_out.chi2_error:.4f}. If it is larger, noise is fitted."
+            f"{held_out.chi2:.4f} ± {held_out.chi2_error:.4f}{share}. If it fits worse, noise is "
+            "fitted."
         )
     return (
         "No pattern was held out. To see whether noise is fitted, leave some out with "

@@ -28,8 +28,8 @@ _LARGEST_ERROR = 0.15
 _RING_ERROR = 0.01
 """Error of the noise of a part of the detector."""
 
-_ELECTRONS = 0.05
-"""Deviation of the noise from that of counted electrons that is put down to the specimen."""
+_ELECTRONS = (0.8, 1.05)
+"""Noise that is taken for that of electrons: above is the specimen, below a fit of noise."""
 
 _ROUNDING = 1e-12
 """Part of its square below which a change is none."""
@@ -117,6 +117,6 @@ class Variation:
                 if level + level * error < quietest:
                     quietest, its_error = level + level * error, level * error
                 group[:] = 0
-        if math.isinf(quietest) or abs(quietest - 1) <= _ELECTRONS:
+        if math.isinf(quietest) or _ELECTRONS[0] <= quietest <= _ELECTRONS[1]:
             return 1.0, 0.0
         return quietest, its_error
