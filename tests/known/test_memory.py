@@ -47,8 +47,8 @@ def test_memory_is_flat_over_epochs(tmp_path):
     finally:
         tracemalloc.stop()
     assert len(meter.bytes) == 40
-    # One object is 55 kB: a single forgotten array per epoch would show at once.
-    assert abs(meter.bytes[39] - meter.bytes[14]) < 50_000
+    # The log takes a kilobyte per epoch, an object 55: one forgotten in 25 epochs makes 1.4 MB.
+    assert abs(meter.bytes[39] - meter.bytes[14]) < 200_000
 
 
 def scene(window, slices, scan, step_px, **extra):
