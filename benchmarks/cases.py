@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pyptyx.physics.grid import fast_length
+
 
 @dataclass(frozen=True)
 class Case:
@@ -126,7 +128,7 @@ def params_of(case: Case, dtype: str, devices: int | str = 1, seed: int = 0) -> 
     rows, columns = np.indices(case.scan)
     step = _STEP_PX + _FRACTION_PX * case.shift
     positions = step * np.stack([rows.ravel(), columns.ravel()], axis=1)
-    size = [int(np.ceil(positions[:, axis].max())) + case.n + 2 for axis in (0, 1)]
+    size = [fast_length(int(np.ceil(positions[:, axis].max())) + case.n + 2) for axis in (0, 1)]
     phase = rng.normal(scale=0.1, size=(*size, case.slices, 1))
     probe = _probe(case)
     mean = np.mean(np.abs(np.fft.fft2(probe, axes=(0, 1))) ** 2, axis=2)

@@ -100,6 +100,12 @@ class PatternFeed:
         """
         return self.unpack(self.raw(indices), np)
 
+    def counts(self, indices: Indices) -> np.ndarray:
+        """As when called, but whole numbers that are the patterns stay whole: uint8 or uint16."""
+        packing = self.packing
+        whole = packing is not None and packing.gain == 1 and self._preparation.multiplier == 1
+        return self.raw(indices) if whole else self(indices)
+
     def raw(self, indices: Indices) -> np.ndarray:
         """The patterns as they lie in memory or in the file, which `unpack` understands."""
         if self._stack is None:
@@ -305,7 +311,7 @@ class ReadAhead:
             self._lanes = [_Lane(feed, following, backend) for backend in backends]
 
     def get(self, worker: int, indices: np.ndarray) -> Array:
-        """Prepared patterns of a batch; those behind it are begun.
+        """Prepared patterns of a batch, perhaps as whole numbers; those behind it are begun.
 
         Raises
         ------
@@ -318,7 +324,7 @@ class ReadAhead:
         kept = self._feed.kept(backend, indices)
         if kept is not None:
             return self._feed.unpack(kept, backend.xp)
-        return self._lanes[worker].get(indices) if self._lanes else self._feed(indices)
+        return self._lanes[worker].get(indices) if self._lanes else self._feed.counts(indices)
 
     def close(self) -> None:
         """Drop what was begun and is not wanted."""

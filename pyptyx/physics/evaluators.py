@@ -19,7 +19,10 @@ class Evaluator(Protocol):
     def evaluate(
         self, state: Tree, batch: Batch, data: Array, acc: Tree, weight: float
     ) -> tuple[Array, Array]:
-        """See `ForwardModel.loss_and_gradient`; without accumulators the losses alone."""
+        """See `ForwardModel.loss_and_gradient`; without accumulators the losses alone.
+
+        `data` may be whole numbers.
+        """
         ...
 
     def collect(self, acc: Tree) -> None:
@@ -45,6 +48,7 @@ class Chain:
         if acc:
             return self._model.loss_and_gradient(state, batch, data, self._loss, weight, acc)
         intensity = self._model.forward(state, batch)[0]
+        data = data.astype(intensity.dtype, copy=False)
         return self._loss(intensity, data)[0], squared_norms(intensity - data)
 
     def collect(self, acc: Tree) -> None:

@@ -209,6 +209,7 @@ class ForwardModel:
             self._unwind(saved, wave, None, acc)
             return value, sse
         intensity, saved = self.forward(state, batch)
+        data = data.astype(intensity.dtype, copy=False)
         sse = squared_norms(intensity - data)
         value, derivative = loss(intensity, data)
         if weight != 1:

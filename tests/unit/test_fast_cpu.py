@@ -86,6 +86,21 @@ def test_transmit(fast, rng, grid, dtype, modes, object_modes, shared, common):
             np.testing.assert_array_equal(fast_g_object[:, [0, 1, 3]], start[:, [0, 1, 3]])
 
 
+@pytest.mark.parametrize("counts", [np.uint8, np.uint16])
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_compare_takes_whole_numbers(fast, rng, grid, dtype, loss, counts):
+    spectrum = waves(rng, dtype, BATCH, 1, 1, *grid.shape)
+    mask = grid.mask.astype(spectrum.real.dtype)
+    data = rng.integers(0, 256, (BATCH, *grid.shape)).astype(counts)
+    for kernels in (reference, fast):
+        found = []
+        for same in (data, data.astype(mask.dtype)):
+            wave = spectrum.copy()
+            found.append((*kernels.compare(wave, same, mask, grid.band, loss, 0.7), wave))
+        for whole, real in zip(*found, strict=True):
+            np.testing.assert_array_equal(whole, real)
+
+
 @pytest.mark.parametrize("beyond", [True, False], ids=["counts outside the band", "none outside"])
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_compare(fast, rng, grid, dtype, loss, beyond):

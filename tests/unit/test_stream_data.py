@@ -82,6 +82,19 @@ def test_packed_feeds_lose_nothing(stack, dtype):
     for indices in (np.arange(3, 9), np.array([4, 0, 11]), slice(2, 5)):
         np.testing.assert_array_equal(packed(indices), plain(indices))
         assert packed(indices).dtype == np.float32
+        np.testing.assert_array_equal(packed.counts(indices), packed(indices))
+        assert packed.counts(indices).dtype == np.float32
+
+
+def test_counts_that_need_no_factor_stay_whole():
+    source = open_source(counts(256))
+    preparation = Preparation(shift=(1, -2), pad=(2, 1))
+    packed = PatternFeed(source, preparation, True, find_packing(source, preparation))
+    plain = PatternFeed(source, preparation, True)
+    for indices in (np.arange(3, 9), np.array([4, 0, 11])):
+        assert packed.counts(indices).dtype == np.uint16
+        np.testing.assert_array_equal(packed.counts(indices), plain.counts(indices))
+        assert plain.counts(indices).dtype == np.float32
 
 
 def test_bins_make_larger_numbers():

@@ -99,7 +99,7 @@ def compare(
     real, number = spectrum.real.dtype.type, LOSS_NUMBERS[loss.name]
     _compare(
         spectrum.reshape(batch, n_modes, ny, nx),
-        data,
+        data.astype(real, copy=False),
         mask,
         band.extent,
         (number, real(loss.constant), real(1 / n_modes), real(2 * weight / n_modes)),

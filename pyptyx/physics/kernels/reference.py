@@ -65,7 +65,10 @@ def modulate_vjp(
 
 
 def add_rows(g: Array, rows: np.ndarray, target: Array) -> None:
-    """Add ``g[b]`` (B, Mp, ny, nx) into ``target[rows[b]]`` (Ns, Mp, ny, nx), in batch order."""
+    """Add ``g[b]`` (B, Mp, ny, nx) into ``target[rows[b]]`` (Ns, Mp, ny, nx), in a fixed order."""
+    if (rows == rows[0]).all():
+        target[rows[0]] += g.sum(axis=0)
+        return
     for b, row in enumerate(rows.tolist()):
         target[row] += g[b]
 
@@ -73,13 +76,14 @@ def add_rows(g: Array, rows: np.ndarray, target: Array) -> None:
 def mean_intensity(wave: Array) -> Array:
     """Mean of ``|wave|²`` over both mode axes, (B, ny, nx)."""
     n_modes = wave.shape[1] * wave.shape[2]
+    if n_modes == 1:
+        amplitude = abs(wave[:, 0, 0])
+        amplitude *= amplitude
+        return amplitude
     planes = wave.view(wave.real.dtype).reshape(*wave.shape, 2)
-    squares = planes * planes
-    if n_modes > 1:
-        squares = squares.sum(axis=(1, 2))
-        squares *= squares.dtype.type(1 / n_modes)
-        return squares[..., 0] + squares[..., 1]
-    return squares[:, 0, 0, ..., 0] + squares[:, 0, 0, ..., 1]
+    squares = (planes * planes).sum(axis=(1, 2))
+    squares *= squares.dtype.type(1 / n_modes)
+    return squares[..., 0] + squares[..., 1]
 
 
 def scale_wave(wave: Array, factor: Array) -> Array:
@@ -150,6 +154,7 @@ def compare(
     spectrum : array, (B, Mp, Mo, ny, nx), complex
         ``Ψ``.
     data : array, (B, ny, nx)
+        Real, or whole numbers.
     mask : array, (ny, nx), real
         Band limit ``M``.
     band : Band
@@ -164,8 +169,8 @@ def compare(
     value, sse : array, (B,), float64
         ``Σ l(I, D)`` and ``Σ (I - D)²``.
     """
-    inner, measured = _compact(spectrum, band), _compact(data, band)
-    window = _compact(mask, band)
+    inner, window = _compact(spectrum, band), _compact(mask, band)
+    measured = _compact(data, band).astype(window.dtype, copy=False)
     intensity = mean_intensity(inner)
     intensity *= window
     sse = squared_norms(intensity - measured)
@@ -174,6 +179,7 @@ def compare(
         # Patterns end where the band does, as a rule: then there is nothing to add.
         rest = data[block]
         if rest.any():
+            rest = rest.astype(window.dtype)
             sse += squared_norms(rest)
             value += loss(np.zeros_like(rest), rest)[0]
     modes = spectrum.shape[1] * spectrum.shape[2]
