@@ -7,9 +7,10 @@ of the data and δI of the model::
 
     R² = (Σ δD δI)² / (Σ δI² · (Σ δD² - g ΣD))
 
-where ``g ΣD`` is what noise adds to the changes of the data.  g is 1 for counted electrons; where
-not even the quietest part of the detector is that quiet, it is the variance per count there that
-the model does not explain.
+where ``g ΣD`` is what noise adds to the changes of the data.  g is 1 for counted electrons.  If no
+part of the detector is that quiet once the model is taken off, it is the variance per count that is
+left in the quietest part of those in which the model hardly changes; if there is none, noise and
+what is not explained cannot be told apart.
 """
 
 from __future__ import annotations
@@ -31,8 +32,13 @@ _RING_ERROR = 0.01
 _ELECTRONS = (0.8, 1.05)
 """Noise that is taken for that of electrons: above is the specimen, below a fit of noise."""
 
+_QUIET = 0.2
+"""Where a model changes by less than this part of its mean change, data show their noise."""
+
 _ROUNDING = 1e-12
 """Part of its square below which a change is none."""
+
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,17 @@ class Explained:
     Attributes
     ----------
     share, error : float or None
-        R², 1 for a perfect model, and its error; None where noise hides what differs.
+        R², 1 for a perfect model, and its error; None where noise hides what differs, or may.
     noise : float
-        Variance per count that is put down to noise.
+        Variance per count that is put down to noise; 1 where it is not known.
     """
 
     share: float | None
     error: float | None
     noise: float
+
+
+_UNKNOWN = Explained(None, None, 1.0)
 
 
 class Variation:
@@ -77,46 +86,51 @@ class Variation:
         """What the model explains of the changes."""
         n = self._count
         if n < _FEWEST:
-            return Explained(None, None, 1.0)
+            return _UNKNOWN
         data, model, dd, mm, dm = self._sums
         changes = np.stack([dd - data**2 / n, mm - model**2 / n, dm - data * model / n])
         changes[1:, changes[1] <= _ROUNDING * mm] = 0
         # Counts over which noise is summed, and its variance for counted electrons of mean λ.
         counts = data * (n - 1) / n
         variance = counts * (2 * data / n + 1)
-        noise, noise_error = self._noise(changes, counts, variance)
+        found = self._noise(changes, counts, variance)
         (of_data, of_model, common), total = changes.sum(axis=(1, 2)), counts.sum()
+        if found is None or of_model <= 0:
+            return _UNKNOWN
+        noise, noise_error = found
         beyond = of_data - noise * total
         scatter = math.hypot(noise * math.sqrt(variance.sum()), noise_error * total)
-        if beyond <= 0 or of_model <= 0:
+        if scatter > _LARGEST_ERROR * beyond:
             return Explained(None, None, noise)
-        error = scatter / beyond
-        if error > _LARGEST_ERROR:
-            return Explained(None, None, noise)
-        return Explained(float(common**2 / (of_model * beyond)), float(error), noise)
+        return Explained(float(common**2 / (of_model * beyond)), float(scatter / beyond), noise)
 
     def _noise(
         self, changes: np.ndarray, counts: np.ndarray, variance: np.ndarray
-    ) -> tuple[float, float]:
-        """Variance per count of the quietest part of the detector, and its error."""
+    ) -> tuple[float, float] | None:
+        """Variance per count of the noise, and its error; None if it cannot be told from signal."""
         size = int(self._ring.max()) + 1
         rings = [
             np.bincount(self._ring.ravel(), a.ravel(), size) for a in (*changes, counts, variance)
         ]
-        quietest, its_error = math.inf, 0.0
-        group = np.zeros(3)
+        usual = changes[1].sum() / max(counts.sum(), _TINY)
+        quiet: list[tuple[float, float]] = []
+        measured = False
+        group = np.zeros(4)
         # From the outside, where specimens change least.
         for of_data, of_model, common, number, spread in zip(
             *(a[::-1] for a in rings), strict=True
         ):
             known = common**2 / of_model if of_model > 0 else 0.0
-            group += of_data - known, number, spread
-            error = math.sqrt(group[2]) / group[1] if group[1] > 0 else math.inf
-            if error < _RING_ERROR:
-                level = group[0] / group[1]
-                if level + level * error < quietest:
-                    quietest, its_error = level + level * error, level * error
-                group[:] = 0
-        if math.isinf(quietest) or _ELECTRONS[0] <= quietest <= _ELECTRONS[1]:
-            return 1.0, 0.0
-        return quietest, its_error
+            group += of_data - known, of_model, number, spread
+            error = math.sqrt(group[3]) / group[2] if group[2] > 0 else math.inf
+            if error >= _RING_ERROR:
+                continue
+            level, measured = group[0] / group[2], True
+            if _ELECTRONS[0] <= level <= _ELECTRONS[1]:
+                return 1.0, 0.0
+            if group[1] < _QUIET * usual * group[2]:
+                quiet.append((level, level * error))
+            group[:] = 0
+        if quiet:
+            return min(quiet)
+        return None if measured else (1.0, 0.0)

@@ -19,8 +19,8 @@ def intensities(contrast, seed, mean=3.0):
     return mean * np.where(RADIUS < 8, 1.0, 0.05) * np.maximum(changes, 0)
 
 
-def explained(data, model, pieces=7):
-    variation = Variation(RING)
+def explained(data, model, pieces=7, ring=RING):
+    variation = Variation(ring)
     for some in np.array_split(np.arange(len(data)), pieces):
         variation.add(data[some].astype(float), model[some])
     return variation.explained()
@@ -79,3 +79,17 @@ def test_too_little_is_said_to_be_unknown(truth, counts):
     assert explained(faint, truth).share is None
     assert explained(counts[:9], truth[:9]).share is None
     assert explained(counts, np.repeat(truth[:1], N, axis=0)).share is None
+
+
+def test_without_a_quiet_part_noise_and_failure_are_not_mixed_up(truth, counts):
+    """One ring, as in the near field: a large remainder may be either, a small one is electrons."""
+    one = np.zeros_like(RING)
+    assert abs(explained(counts, truth, ring=one).share - 1) < 0.2
+    wrong = intensities(0.3, 7)
+    weak = truth.mean(axis=0) + 0.5 * (truth - truth.mean(axis=0))
+    few = np.random.default_rng(5).poisson(weak)
+    assert abs(explained(few, weak, ring=one).share - 1) < 0.2
+    assert explained(few, wrong, ring=one).share < 0.02
+    assert explained(counts, wrong, ring=one).share is None
+    gained = 1.9 * np.random.default_rng(3).poisson(truth / 1.9)
+    assert explained(gained, truth, ring=one).share is None
