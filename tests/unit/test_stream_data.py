@@ -86,6 +86,14 @@ def test_packed_feeds_lose_nothing(stack, dtype):
         assert packed.counts(indices).dtype == np.float32
 
 
+def test_counts_with_a_gain_become_floats():
+    source = open_source(counts(3000).astype(np.float32) * np.float32(0.25))
+    preparation = Preparation(pad=(2, 1))
+    packed = PatternFeed(source, preparation, True, find_packing(source, preparation))
+    assert packed.raw(slice(0, 2)).dtype == np.uint16
+    np.testing.assert_array_equal(packed.counts(np.arange(3)), packed(np.arange(3)))
+
+
 def test_counts_that_need_no_factor_stay_whole():
     source = open_source(counts(256))
     preparation = Preparation(shift=(1, -2), pad=(2, 1))

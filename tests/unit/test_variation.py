@@ -43,6 +43,13 @@ def test_the_truth_explains_all(truth, counts):
     assert abs(found.share - 1) < 3 * found.error
 
 
+def test_the_error_is_the_scatter_of_repeated_experiments(truth):
+    rng = np.random.default_rng(11)
+    found = [explained(rng.poisson(truth), truth) for _ in range(16)]
+    scatter = np.std([f.share for f in found])
+    assert 0.5 < np.mean([f.error for f in found]) / scatter < 2
+
+
 def test_scale_and_mean_pattern_of_the_model_do_not_matter(truth, counts):
     offset = np.random.default_rng(2).uniform(0, 2, (KY, KX))
     assert explained(counts, 0.7 * truth + offset).share == pytest.approx(
