@@ -174,8 +174,7 @@ class _Sums:
         self._geometry = problem.spec.geometry
         self._band = _band(problem)
         self._ring, self._ring_per_A = _rings(problem)
-        shape = problem.spec.data_shape
-        self._squares, self._data, self._model = (np.zeros(shape) for _ in range(3))
+        self._squares = np.zeros(problem.spec.data_shape)
         self._variation = Variation(self._ring)
         self._rows: list[np.ndarray] = []
         self._outside = 0.0
@@ -188,31 +187,29 @@ class _Sums:
         data, model = data * self._band, model * self._band
         self._variation.add(data, model)
         squares = (data - model) ** 2
-        for total, part in zip(
-            (self._squares, self._data, self._model), (squares, data, model), strict=True
-        ):
-            total += part.sum(axis=0)
+        self._squares += squares.sum(axis=0)
         self._rows.append(np.stack([a.sum(axis=(1, 2)) for a in (squares, data, model)]))
         self._ceiling.add(raw)
 
     def result(self, numbers: np.ndarray) -> Residuals:
         """The quotients."""
+        measured, predicted = self._variation.data, self._variation.model
         squares, data, model = np.concatenate(self._rows, axis=1)
         rings = len(self._ring_per_A)
         ring = self._ring[self._band]
         by_ring = [
             np.bincount(ring, a[self._band], rings)[:rings]
-            for a in (self._squares, self._model, self._data, np.ones(self._ring.shape))
+            for a in (self._squares, predicted, measured, np.ones(self._ring.shape))
         ]
         filled = by_ring[3] > 0
         expected = max(model.sum(), _TINY)
         # Var (D - I)² = 2 I² + I for Poisson counts of mean I.
-        variance = 2 * (self._model**2).sum() / len(numbers) + expected
+        variance = 2 * (predicted**2).sum() / len(numbers) + expected
         deviation = np.divide(
-            self._data - self._model,
-            np.sqrt(self._model),
-            out=np.zeros(self._model.shape),
-            where=self._model > 0,
+            measured - predicted,
+            np.sqrt(predicted),
+            out=np.zeros(predicted.shape),
+            where=predicted > 0,
         )
         explained = self._variation.explained()
         return Residuals(

@@ -9,8 +9,8 @@ of the data and δI of the model::
 
 where ``g ΣD`` is what noise adds to the changes of the data.  g is 1 for counted electrons.  If no
 part of the detector is that quiet once the model is taken off, it is the variance per count that is
-left in the quietest part of those in which the model hardly changes; if there is none, noise and
-what is not explained cannot be told apart.
+left in the quietest one, provided that the model hardly changes somewhere; otherwise noise and what
+is not explained cannot be told apart.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RING_ERROR = 0.01
 _ELECTRONS = (0.8, 1.05)
 """Noise that is taken for that of electrons: above is the specimen, below a fit of noise."""
 
-_QUIET = 0.2
+_QUIET = 0.4
 """Where a model changes by less than this part of its mean change, data show their noise."""
 
 _ROUNDING = 1e-12
@@ -75,6 +75,16 @@ class Variation:
         self._count = 0
         self._sums = np.zeros((5, *ring.shape))
 
+    @property
+    def data(self) -> np.ndarray:
+        """Sum of the counts, (ky, kx)."""
+        return self._sums[0]
+
+    @property
+    def model(self) -> np.ndarray:
+        """Sum of the intensities, (ky, kx)."""
+        return self._sums[1]
+
     def add(self, data: np.ndarray, model: np.ndarray) -> None:
         """Take in a batch of counts and intensities, (B, ky, kx)."""
         self._count += len(data)
@@ -113,8 +123,8 @@ class Variation:
             np.bincount(self._ring.ravel(), a.ravel(), size) for a in (*changes, counts, variance)
         ]
         usual = changes[1].sum() / max(counts.sum(), _TINY)
-        quiet: list[tuple[float, float]] = []
-        measured = False
+        levels: list[tuple[float, float]] = []
+        quiet = False
         group = np.zeros(4)
         # From the outside, where specimens change least.
         for of_data, of_model, common, number, spread in zip(
@@ -125,12 +135,12 @@ class Variation:
             error = math.sqrt(group[3]) / group[2] if group[2] > 0 else math.inf
             if error >= _RING_ERROR:
                 continue
-            level, measured = group[0] / group[2], True
+            level = group[0] / group[2]
             if _ELECTRONS[0] <= level <= _ELECTRONS[1]:
                 return 1.0, 0.0
-            if group[1] < _QUIET * usual * group[2]:
-                quiet.append((level, level * error))
+            levels.append((level, level * error))
+            quiet = quiet or group[1] < _QUIET * usual * group[2]
             group[:] = 0
-        if quiet:
-            return min(quiet)
-        return None if measured else (1.0, 0.0)
+        if not levels:
+            return 1.0, 0.0
+        return min(levels) if quiet else None

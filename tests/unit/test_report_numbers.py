@@ -66,6 +66,15 @@ def test_chi2_of_the_truth_is_one(truth):
     assert found.saturated == 0
 
 
+def test_the_truth_explains_what_differs_and_an_exchange_of_patterns_does_not(truth):
+    found = compared(truth)
+    assert found.noise == 1
+    assert abs(found.explained - 1) < 3 * found.explained_error
+    order = np.random.default_rng(3).permutation(N)
+    assert compared(truth | {"dataset": truth["dataset"][order]}).explained < 0.5
+    assert compared(truth, range(8)).explained is None
+
+
 def test_chi2_sees_what_is_wrong_and_where(truth):
     """Three times the counts in one pattern; a bright pixel off the axis in all of them."""
     data = truth["dataset"].copy()
