@@ -27,12 +27,14 @@ class Scene:
         self.cutoff = others.pop("cutoff", 2 / 3)
         self.dtype = others.pop("dtype", np.complex128)
         self.loss = others.pop("loss", Loss("lsq_sqrt"))
+        geometry = others.pop("geometry", DetectorGeometry())
+        behind = others.pop("behind", ())
         assert not others
         rng = np.random.default_rng(3)
         ny, nx = shape
         gaps = (7.0, 4.0, 7.0, 5.5)[: slices - 1]  # one distance occurs twice
         grid = Grid(shape, (0.2, 0.23), 0.03, self.cutoff)
-        self.spec = ModelSpec(grid, gaps, shift=shift, dtype=self.dtype)
+        self.spec = ModelSpec(grid, gaps, shift=shift, geometry=geometry, dtype=self.dtype)
         self.count = 7
 
         def waves(*size):
@@ -45,7 +47,12 @@ class Scene:
         }
         real = np.empty(0, self.dtype).real.dtype
         # Beyond the band limit, too, as no light can come there.
-        self.data = rng.poisson(3, (self.count, ny, nx)).astype(real)
+        self.data = rng.poisson(3, (self.count, *self.spec.data_shape)).astype(real)
+        if "background" in behind:
+            self.x["background"] = rng.normal(size=self.spec.data_shape).astype(real)
+        if "current" in behind:
+            self.x["current"] = rng.normal(size=self.count)
+            self.x["current"][2] = 0
 
     def batch(self, indices):
         return Batch(indices, np.rint(self.x["positions"][indices]).astype(int))
@@ -122,6 +129,21 @@ def test_agrees_with_every_loss(loss, dtype):
 )
 def test_gradients_that_are_wanted(wanted, shift):
     Scene(slices=4, shift=shift).check(wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("loss", [Loss("lsq_sqrt"), Loss("ml", 0.3)], ids=str)
+@pytest.mark.parametrize("crop", [(0, 0), (2, 1), (3, 9), (1, 0)], ids=str)
+@pytest.mark.parametrize(
+    "behind", [("background",), ("current",), ("background", "current"), ()], ids=str
+)
+def test_agrees_about_what_surrounds_the_waves(behind, crop, loss, dtype):
+    scene = Scene(
+        (15, 32), 2, behind=behind, geometry=DetectorGeometry(crop), loss=loss, dtype=dtype
+    )
+    scene.check((*ALL, *behind), size=3)
+    scene.check(behind)
+    scene.check(("object",))
 
 
 def test_batches_add_up():
@@ -239,7 +261,7 @@ SUPPORTED = Scene()
     ("change", "variables", "reason"),
     [
         ({"near_field": NearFieldOptics()}, {}, "near field"),
-        ({"geometry": DetectorGeometry(crop=(2, 1))}, {}, "cropped or binned"),
+        ({"geometry": DetectorGeometry(upsample=3)}, {}, "binned"),
         ({"masks": np.ones((3, 15, 12))}, {}, "virtual detectors"),
         ({"tilt": TiltPlan(inside=True)}, {}, "tilted"),
         ({"num_aberrations": 4}, {}, "aberrations"),
@@ -250,8 +272,6 @@ SUPPORTED = Scene()
         ({"grid": Grid((15, 3), (0.2, 0.3), 0.02)}, {}, "fill a vector"),
         ({}, {"object": np.ones((2, 3, 26, 29))}, "several modes"),
         ({}, {"probe": np.ones((2, 1, 15, 12))}, "scenarios"),
-        ({}, {"background": np.ones((15, 12))}, "background"),
-        ({}, {"current": np.ones(7)}, "current"),
     ],
     ids=str,
 )

@@ -35,7 +35,7 @@ def objections(
     """
     return {
         "the detector is in the near field": spec.near_field is not None,
-        "the patterns are cropped or binned": not spec.geometry.trivial,
+        "the patterns are binned": spec.geometry.upsample != 1,
         "virtual detectors are compared, not patterns": spec.masks is not None,
         "the beam or the specimen is tilted": spec.tilt.before
         or spec.tilt.inside
@@ -49,26 +49,21 @@ def objections(
         ),
         "the object has several modes": len(variables["object"]) != 1,
         "the probe has several scenarios": len(variables["probe"]) != 1,
-        "a static background is added": variables.get("background") is not None,
-        "the beam current varies": variables.get("current") is not None,
     }
 
 
 def check_batch(
-    window: tuple[int, int],
-    extent: tuple[int, int],
-    corners: np.ndarray,
-    data_shape: tuple[int, ...],
+    spec: ModelSpec, extent: tuple[int, int], corners: np.ndarray, data_shape: tuple[int, ...]
 ) -> None:
     """Raise `ShapeError` unless all windows lie in the object and each has a pattern.
 
     Kernels would read and write elsewhere.
     """
-    problems = []
+    problems, window = [], spec.grid.shape
     if (corners < 0).any() or (corners + window > extent).any():
         inside = f"windows of {window} pixels inside the object of {extent}"
         problems.append(Problem("positions", inside, "one that sticks out", "Pad the object."))
-    expected = (len(corners), *window)
+    expected = (len(corners), *spec.data_shape)
     if data_shape != expected:
         problems.append(Problem("data", f"the shape {expected}", f"{data_shape}"))
     if problems:

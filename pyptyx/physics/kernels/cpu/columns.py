@@ -132,36 +132,41 @@ def _add_marginals(spectrum, gradient, strip, rows, columns, constants):
 
 
 @part
-def detect(data, loss, back, constants, scratch):
-    """Loss of a pattern and ``Σ(I - D)²``.
+def detect(data, loss, behind, back, constants, scratch):
+    """Loss of a pattern, ``Σ(I - D)²``, and ``Σ l'(I) (I - b)`` if that is wanted.
 
-    The strips become the gradient of the waves, if that is wanted (`back`).
+    The strips become the gradient of the waves, if that is wanted (`back`).  `behind` is the
+    background b, its gradient, to which is added unless it is empty, and whether the last sum is
+    wanted.
     """
     nx = constants.size[1]
     width = vector_size(scratch.strips)
     pixels, counts = data.reshape(-1), scratch.counts
     lit, i = constants.lit, 0
-    value, sse = 0.0, 0.0
+    value, sse, pull = 0.0, 0.0, 0.0
     for strip in range(-(-nx // width)):
         _take_strip(data, pixels, strip, constants, counts)
         if i < len(lit) and strip == lit[i]:
-            more = _compare(strip, counts, loss, back, constants, scratch)
+            more = _compare(strip, counts, loss, behind, back, constants, scratch)
             i += 1
         else:
             more = _dark(counts, loss)
         value += more[0]
         sse += more[1]
-    return value, sse
+        pull += more[2]
+    return value, sse, pull
 
 
 @part
-def _compare(strip, counts, loss, back, constants, scratch):
+def _compare(strip, counts, loss, behind, back, constants, scratch):
     """`detect` in one strip."""
     ny, n = constants.size[0], len(counts)
-    code, floor, mean, double = loss
+    code, floor, mean, weight = loss
+    background, g_background, wants_pull = behind
+    first = strip * n
     strips, source = scratch.strips, scratch.source
     intensity, derivative = scratch.intensity, scratch.derivative
-    mask = constants.mask[strip * n : (strip + 1) * n]
+    mask = constants.mask[first : first + n]
     width = vector_size(strips)
     size = 2 * width
     for k in range(n):
@@ -171,13 +176,27 @@ def _compare(strip, counts, loss, back, constants, scratch):
         transform_block(wave, strips[mode], constants.line_y, strip * ny * size, 0)
         for y in range(ny):
             points.add_intensity(intensity, wave, y * width, y * size)
-    squares = mean - mean
+    squares, pull = mean - mean, mean - mean
     for k in range(n):
         intensity[k] *= mean * mask[k]
+    if len(background):
+        for k in range(n):
+            intensity[k] += background[first + k]
+    for k in range(n):
         difference = intensity[k] - counts[k]
         squares += difference * difference
     value = row_loss(intensity, counts, code, floor, derivative)
+    if len(g_background):
+        for k in range(n):
+            g_background[first + k] += weight * derivative[k]
+    if wants_pull:
+        for k in range(n):
+            of_waves = intensity[k]
+            if len(background):
+                of_waves -= background[first + k]
+            pull += derivative[k] * of_waves
     if back:
+        double = 2 * mean * weight
         for k in range(n):
             derivative[k] *= double * mask[k]
         for mode in range(len(strips)):
@@ -185,29 +204,29 @@ def _compare(strip, counts, loss, back, constants, scratch):
             for y in range(ny):
                 points.scale(source, wave, derivative, y * size, y * width)
             _columns_to_real_space(strips[mode], strip, constants, scratch)
-    return value, squares
+    return value, squares, pull
 
 
 @part
 def _dark(counts, loss):
     """`detect` where no light can be; patterns end there, as a rule."""
-    squares = loss[2] - loss[2]
+    nothing = loss[2] - loss[2]
+    squares = nothing
     for k in range(len(counts)):
         squares += counts[k] * counts[k]
-    return dark_loss(counts, loss[0]) if squares > 0 else squares, squares
+    return dark_loss(counts, loss[0]) if squares > 0 else nothing, squares, nothing
 
 
 @part
 def _take_strip(data, pixels, strip, constants, counts):
-    """One strip of a pattern; 0 beyond its edge."""
-    ny, nx = constants.size
-    order = constants.order
-    width = len(order)
-    if (strip + 1) * width <= nx:
-        for y in range(ny):
-            points.take_counts(counts, pixels, y * width, y * nx + strip * width)
-        return
-    for y in range(ny):
+    """One strip of a pattern; 0 where it has no pixel."""
+    order, rows, columns = constants.order, constants.places.rows, constants.places.columns
+    width, run, kx = len(order), constants.places.runs[strip], data.shape[1]
+    for y in range(len(rows)):
+        row = rows[y]
+        if row >= 0 and run >= 0:
+            points.take_counts(counts, pixels, y * width, row * kx + run)
+            continue
         for k in range(width):
-            x = strip * width + order[k]
-            counts[y * width + k] = data[y, x] if x < nx else 0
+            column = columns[strip * width + order[k]]
+            counts[y * width + k] = data[row, column] if row >= 0 and column >= 0 else 0

@@ -9,10 +9,13 @@ import numpy as np
 
 from pyptyx.backend import Backend
 from pyptyx.compiled import announce
+from pyptyx.physics.detector import collect, collect_vjp
 from pyptyx.physics.kernels.cpu.layout import (
     add_planes,
+    from_real_strips,
     from_row_blocks,
     from_strips,
+    real_strips,
     to_planes,
     to_row_blocks,
     to_strips,
@@ -29,6 +32,9 @@ from pyptyx.vector_fft.windows import can_transform
 
 _PLAIN: Any = ("C", "W")
 """Arrays of any other kind would have kernels of their own compiled."""
+
+_STATE = ("object", "probe", "spectrum", "background")
+"""What the kernels read, and add gradients of, in their order."""
 
 Array = Any
 Tree = dict[str, Array]
@@ -64,6 +70,8 @@ class StripEvaluator:
         self._loss = loss
         self._shift = Separable(-2 * np.pi * grid.f_y, -2 * np.pi * grid.f_x, backend, spec.dtype)
         self._constants = constants_of(spec, self._real)
+        self._lit = collect(grid.mask[None].astype(self._real), spec.geometry)[0]
+        self._roots = np.zeros(0, self._real)
         self._scratch: Scratch | None = None
         self._state: tuple[Array, ...] | None = None
         self._sums: dict[str, np.ndarray] = {}
@@ -80,10 +88,11 @@ class StripEvaluator:
             The effective state (see `ForwardModel.prepare`), the same until `collect`.
         batch : Batch
             B measurements.
-        data : ndarray, (B, ny, nx)
+        data : ndarray, (B, ky, kx)
             Patterns with zero frequency in the corner.
         acc : dict
-            Accumulators of the wanted gradients: any of ``object, probe, positions``.
+            Accumulators of the wanted gradients: any of ``object, probe, positions, current,
+            background``.
         weight : float
             Of the gradients; the loss is returned without it.
 
@@ -97,7 +106,7 @@ class StripEvaluator:
             If a window sticks out of the object or the data are not a pattern per window.
         """
         spec, real = self._spec, self._real.type
-        check_batch(spec.grid.shape, state["object"].shape[2:], batch.corners, data.shape)
+        check_batch(spec, state["object"].shape[2:], batch.corners, data.shape)
         if self._state is None:
             self._begin(state, acc)
         assert self._state is not None
@@ -113,20 +122,23 @@ class StripEvaluator:
             ) - batch.corners
             if wanted.positions:
                 marginals = np.zeros((count, ny)), np.zeros((count, nx))
-        modes = state["probe"].shape[1]
+        current = state["current"][batch.indices] if "current" in state else np.zeros(0)
+        pull = np.zeros(len(current) if "current" in acc else 0)
+        share = 1 / state["probe"].shape[1]
         number = LOSS_NUMBERS[self._loss.name], real(self._loss.constant)
         value, sse = np.empty(count), np.empty(count)
         evaluate(
             (
                 np.require(batch.corners, np.int64, _PLAIN),
                 np.require(shifts, np.float64, _PLAIN),
+                np.require(current**2, self._real, _PLAIN),
                 np.require(data, self._real, _PLAIN),
             ),
             self._state,
-            (*number, real(1 / modes), real(2 * weight / modes)),
+            (*number, real(share), real(weight)),
             wanted,
-            tuple(self._sums[name] for name in ("object", "probe", "spectrum")),
-            (value, sse, *marginals),
+            tuple(self._sums[name] for name in _STATE),
+            (value, sse, *marginals, pull),
             self._constants,
             self._scratch,
         )
@@ -136,6 +148,10 @@ class StripEvaluator:
                 target[0] += g.sum(axis=0)
             else:
                 target[batch.indices] += g
+        if len(pull):
+            # Both the intensity and this sum have a factor of current².
+            lit = current != 0
+            acc["current"][batch.indices[lit]] += 2 * weight * pull[lit] / current[lit]
         return value, sse
 
     def collect(self, acc: Tree) -> None:
@@ -148,6 +164,11 @@ class StripEvaluator:
                 back = from_strips if self._spec.shift else from_row_blocks
                 a = self._sums[name].reshape(self._layout)
                 acc["probe"][0] += back(a, self._spec.grid.shape)
+            if "background" in acc:
+                shape = self._spec.grid.shape
+                strips = self._sums["background"].reshape(-1, shape[0], len(self._constants.order))
+                g = collect(from_real_strips(strips, shape)[None], self._spec.geometry)[0]
+                acc["background"] += 2 * self._roots * g
         self.reset()
 
     def reset(self) -> None:
@@ -165,12 +186,17 @@ class StripEvaluator:
         empty = np.zeros((modes, 0), self._real)
         arrays = {"probe": empty, "spectrum": empty, name: waves.reshape(modes, -1)}
         arrays["object"] = to_planes(state["object"][0])
-        self._state = tuple(arrays[name] for name in ("object", "probe", "spectrum"))
-        wanted = {"object": "object" in acc, "probe": "probe" in acc, "spectrum": "probe" in acc}
+        arrays["background"] = np.zeros(0, self._real)
+        if "background" in state:
+            self._roots = state["background"] * self._lit
+            added = collect_vjp((self._roots**2)[None], self._spec.geometry, self._spec.grid.shape)
+            arrays["background"] = real_strips(added[0]).reshape(-1)
+        self._state = tuple(arrays[name] for name in _STATE)
+        wanted = {*acc, "spectrum"} if "probe" in acc else {*acc}
         self._sums = {
-            name: np.zeros_like(a if wanted[name] else a[..., :0]) for name, a in arrays.items()
+            name: np.zeros_like(a if name in wanted else a[..., :0]) for name, a in arrays.items()
         }
-        if not wanted["object"]:
+        if "object" not in wanted:
             self._sums["object"] = np.zeros((0, 2, 0, 0), self._real)
         announce(evaluate)
         if self._scratch is None or self._scratch.waves.shape[:2] != (slices, modes):

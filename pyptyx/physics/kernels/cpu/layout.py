@@ -29,14 +29,19 @@ def to_strips(a: np.ndarray) -> np.ndarray:
 
 def from_strips(strips: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The inverse of `to_strips`."""
-    width = strips.shape[-1]
-    blocks = np.moveaxis(_complex(strips)[..., np.argsort(block_order(width))], -3, -2)
-    return blocks.reshape(*blocks.shape[:-2], -1)[..., : shape[1]]
+    return from_real_strips(_complex(strips), shape)
 
 
 def real_strips(a: np.ndarray) -> np.ndarray:
-    """Strips (strips, ny, width) of a real window."""
+    """Strips (strips, ny, width) of a real window (ny, nx)."""
     return to_strips(a + 0j)[..., 0, :].copy()
+
+
+def from_real_strips(strips: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The inverse of `real_strips`."""
+    width = strips.shape[-1]
+    blocks = np.moveaxis(strips[..., np.argsort(block_order(width))], -3, -2)
+    return blocks.reshape(*blocks.shape[:-2], -1)[..., : shape[1]]
 
 
 def to_row_blocks(a: np.ndarray) -> np.ndarray:

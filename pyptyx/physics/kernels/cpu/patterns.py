@@ -35,24 +35,27 @@ def evaluate(batch, state, loss, wanted, gradients, results, constants, scratch)
     Parameters
     ----------
     batch : tuple
-        ``corners (B, 2)`` int64, ``shifts (B or 0, 2)`` float64, ``data (B, ny, nx)``.
+        ``corners (B, 2)`` int64, ``shifts (B or 0, 2)`` float64, ``light (B or 0,)``: factors on
+        the intensity of the probe, ``data (B, ky, kx)``.
     state : tuple
         ``object (slices, 2, X, Y + width)``; ``probe`` in row blocks and ``spectrum`` in strips,
-        one of them of length 0, (modes, n).
+        one of them of length 0, (modes, n); ``background`` in real strips, (n,) or of length 0.
     loss : tuple
-        Number of the loss, its constant, ``1/modes`` and ``2 weight/modes``.
+        Number of the loss, its constant, ``1/modes`` and the weight of the gradients.
     wanted : Wanted
     gradients : tuple
         Like the state; what is not wanted has length 0.
     results : tuple
-        ``loss``, ``sse`` (B,) and the marginals ``rows (B or 0, ny)``, ``columns``; float64.
+        ``loss``, ``sse`` (B,), the marginals ``rows (B or 0, ny)``, ``columns``, and ``pull (B or
+        0,)``, the sum of ``l'(I)`` times what the waves have in I; float64.
     constants : Constants
     scratch : Scratch
     """
-    corners, shifts, data = batch
-    obj, probe, spectrum = state
-    g_object, g_probe, g_spectrum = gradients
-    loss_values, sse, rows, columns = results
+    corners, shifts, light, data = batch
+    obj, probe, spectrum, background = state
+    g_object, g_probe, g_spectrum, g_background = gradients
+    loss_values, sse, rows, columns, pull = results
+    code, constant, share, weight = loss
     slices, modes = len(obj), len(scratch.strips)
     strips = scratch.strips
     back = wanted.object or wanted.probe or wanted.positions
@@ -67,7 +70,13 @@ def evaluate(batch, state, loss, wanted, gradients, results, constants, scratch)
                 transmit((z, mode, top, left), obj, probe[mode], constants, scratch)
                 if z < slices - 1:
                     propagate(strips[mode], z, False, constants, scratch)
-        loss_values[k], sse[k] = detect(data[k], loss, back, constants, scratch)
+        if len(light):
+            loss = code, constant, share * light[k], weight
+        behind = background, g_background, len(pull) > 0
+        found = detect(data[k], loss, behind, back, constants, scratch)
+        loss_values[k], sse[k] = found[0], found[1]
+        if len(pull):
+            pull[k] = found[2]
         if not back:
             continue
         for mode in range(modes):

@@ -6,11 +6,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyptyx.physics.detector import collect
 from pyptyx.physics.kernels.cpu.layout import real_strips, to_strips
 from pyptyx.physics.model import ModelSpec
 from pyptyx.physics.multislice import fresnel_propagator
 from pyptyx.vector_fft.vectors import block_order, vector_length
 from pyptyx.vector_fft.windows import Line, empty_aligned, line, strip_bounds
+
+
+class Places(NamedTuple):
+    """Where the pixels of the window are in a pattern, which may be smaller; -1 is nowhere.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, (ny,)
+    columns : ndarray of int64, (strips * width,)
+    runs : ndarray of int64, (strips,)
+        Where a strip begins that has all its columns side by side in a pattern.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    runs: np.ndarray
 
 
 class Constants(NamedTuple):
@@ -23,6 +40,7 @@ class Constants(NamedTuple):
     lit : ndarray of int64
         Strips that the band limit touches.
     mask : ndarray, (strips * ny * width,)
+        1 within the band limit where a pattern has a pixel.
     propagators : ndarray, (distances, strips * ny * 2 * width)
     gaps : ndarray of int64, (slices - 1,)
         Which of the propagators follows a slice.
@@ -30,6 +48,7 @@ class Constants(NamedTuple):
         1 for rows that the window has.
     order : ndarray of int64, (width,)
         Which column every element of a vector of a strip is.
+    places : Places
     line_y, line_x : Line
     """
 
@@ -40,6 +59,7 @@ class Constants(NamedTuple):
     gaps: np.ndarray
     rows: np.ndarray
     order: np.ndarray
+    places: Places
     line_y: Line
     line_x: Line
 
@@ -85,17 +105,33 @@ def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
     factors = [(fresnel_propagator(grid, d) / grid.size).astype(spec.dtype) for d in distances]
     tables = [to_strips(factor).reshape(-1) for factor in factors]
     blocks = -(-ny // width)
+    places = _places(spec, width)
+    measured = (places.rows[:, None] >= 0) & (places.columns[:nx] >= 0)
     return Constants(
         size=(ny, nx),
         lit=np.array(lit, np.int64),
-        mask=real_strips(grid.mask.astype(real)).reshape(-1),
+        mask=real_strips((grid.mask & measured).astype(real)).reshape(-1),
         propagators=np.array(tables or np.zeros((0, 0)), real),
         gaps=np.array([distances.index(d) for d in spec.distances_A], np.int64),
         rows=(np.arange(blocks * width) < ny).astype(real),
         order=np.array(block_order(width), np.int64),
+        places=places,
         line_y=line(ny, real),
         line_x=line(nx, real),
     )
+
+
+def _places(spec: ModelSpec, width: int) -> Places:
+    """Places of patterns that are cropped, not binned."""
+    ny, nx = spec.grid.shape
+    pixels = collect(np.arange(ny * nx).reshape(1, ny, nx), spec.geometry)[0]
+    rows, columns = np.full(ny, -1), np.full(-(-nx // width) * width, -1)
+    rows[pixels[:, 0] // nx] = np.arange(len(pixels))
+    columns[pixels[0] % nx] = np.arange(len(pixels[0]))
+    strips = columns.reshape(-1, width)
+    together = (strips >= 0).all(axis=1) & (np.diff(strips, axis=1) == 1).all(axis=1)
+    runs = np.where(together, strips[:, 0], -1)
+    return Places(*(a.astype(np.int64) for a in (rows, columns, runs)))
 
 
 def scratch_for(shape: tuple[int, int], slices: int, modes: int, real: np.dtype[Any]) -> Scratch:

@@ -31,9 +31,12 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
     See `pyptyx.physics.kernels.fusion.objections`.
     """
     single = np.dtype(spec.dtype) == np.complex64
-    reasons = {"the working precision is not single": not single} | objections(
-        spec, loss, variables, losses=LOSSES, transforms=can_transform
-    )
+    reasons = {
+        "the working precision is not single": not single,
+        "the patterns are cropped": not spec.geometry.trivial,
+        "a static background is added": variables.get("background") is not None,
+        "the beam current varies": variables.get("current") is not None,
+    } | objections(spec, loss, variables, losses=LOSSES, transforms=can_transform)
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 
@@ -131,7 +134,7 @@ class PencilEvaluator:
             kind, data = "float32", data.astype(np.float32)
         obj, probe = xp.ascontiguousarray(state["object"]), xp.ascontiguousarray(state["probe"])
         data, result = xp.ascontiguousarray(data), xp.empty((len(data), 2), np.float64)
-        check_batch(self._spec.grid.shape, obj.shape[2:], batch.corners, data.shape)
+        check_batch(self._spec, obj.shape[2:], batch.corners, data.shape)
         runner = self._runner(probe.shape[1], kind)
         wanted = VARIABLES.intersection(acc)
         fields = {
