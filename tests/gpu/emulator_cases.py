@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyptyx.backend import Backend
+from pyptyx.physics.detector import DetectorGeometry
 from pyptyx.physics.grid import Grid
 from pyptyx.physics.kernels.cuda import PencilEvaluator
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ForwardModel, ModelSpec
 
-ON_DEVICE = ("object", "probe")
+ON_DEVICE = {"object": np.complex64, "probe": np.complex64, "background": np.float32}
+"""Variables on the device and their types there."""
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Case:
     cutoff: float = 2 / 3
     dose: float = 1.0
     weight: float = 0.7
+    crop: tuple[int, int] = (0, 0)
+    behind: tuple[str, ...] = ()
     variables: dict = field(init=False)
     data: np.ndarray = field(init=False)
 
@@ -42,6 +46,12 @@ class Case:
             "probe": probe.astype(np.complex64).astype(complex),
             "positions": positions,
         }
+        if "background" in self.behind:
+            root = rng.normal(size=self.spec().data_shape) * np.sqrt(self.dose)
+            self.variables["background"] = root.astype(np.float32).astype(float)
+        if "current" in self.behind:
+            self.variables["current"] = rng.normal(size=self.patterns)
+            self.variables["current"][2] = 0
         model = self.model()
         intensity = model.forward(model.prepare(self.variables), self.batch())[0]
         spread = rng.uniform(0.5, 1.5, intensity.shape)
@@ -51,7 +61,8 @@ class Case:
     def spec(self, dtype=np.complex64):
         gaps = tuple(5.0 + 2 * z for z in range(self.slices - 1))
         grid = Grid(self.shape, (0.2, 0.17), 0.025, self.cutoff)
-        return ModelSpec(grid, gaps, shift=self.shift, dtype=dtype)
+        geometry = DetectorGeometry(self.crop)
+        return ModelSpec(grid, gaps, shift=self.shift, geometry=geometry, dtype=dtype)
 
     def model(self):
         return ForwardModel(self.spec(np.complex128), Backend())
@@ -82,23 +93,27 @@ class Case:
         """The effective state as the evaluator takes it."""
         state = self.model().prepare(self.variables)
         return {
-            k: backend.asarray(v.astype(np.complex64)) if k in ON_DEVICE else v
+            k: backend.asarray(v.astype(ON_DEVICE[k])) if k in ON_DEVICE else v
             for k, v in state.items()
         }
 
     def accumulators(self, backend, wanted=("object", "probe", "positions")):
         """Gradients that already hold something."""
+        full = {k: np.full(self.variables[k].shape, _before(k)) for k in wanted}
         return {
-            k: backend.asarray(np.full(self.variables[k].shape, 1 + 2j, np.complex64))
-            if k in ON_DEVICE
-            else np.ones_like(self.variables[k])
-            for k in wanted
+            k: backend.asarray(a.astype(ON_DEVICE[k])) if k in ON_DEVICE else a
+            for k, a in full.items()
         }
 
     def finished(self, acc, backend):
         """Gradients of the variables, on the host and without what was there before."""
-        host = {k: backend.to_host(v) - (1 + 2j if k in ON_DEVICE else 1) for k, v in acc.items()}
+        host = {k: backend.to_host(v) - _before(k) for k, v in acc.items()}
         return self.model().finish(host)
+
+
+def _before(name):
+    """What the accumulators hold."""
+    return 1 + 2j if name in ("object", "probe") else 1.0
 
 
 def relative(got, expected):

@@ -12,6 +12,9 @@ from tests.gpu.emulator_nvrtc import compile_cubin, cupy_nvrtc, kernels, needs_n
 SHARED = 48 * 1024
 """Shared memory of a block on every architecture without asking for more."""
 
+AROUND = dict(crop=(3, 5), background=True, light=True)
+"""What may surround the waves."""
+
 # Every architecture, size, loss, kind of data and way of summing at least once.
 BUILDS = {
     75: ((64, 96), 1, "lsq_sqrt", "uint16", False),
@@ -26,7 +29,8 @@ BUILDS = {
 
 def layout(shape, modes, loss, data_type, deterministic):
     low, high = lit_columns(Grid(shape, (0.2, 0.17), 0.025).mask)
-    return Layout(shape, low, high, modes, loss, data_type, True, deterministic)
+    around = AROUND if deterministic or modes > 1 else {}
+    return Layout(shape, low, high, modes, loss, data_type, True, deterministic, **around)
 
 
 @needs_nvrtc

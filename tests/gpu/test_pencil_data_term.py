@@ -44,9 +44,13 @@ class Device(EmulatedDevice):
         return super().asarray(a, dtype)
 
 
-@pytest.fixture(scope="module")
-def case():
-    return Case(slices=2, modes=3, patterns=13)
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"behind": ("background", "current"), "crop": (1, 3), "slices": 1}],
+    ids=["waves", "background and current"],
+)
+def case(request):
+    return Case(**{"slices": 2, "modes": 3, "patterns": 13} | request.param)
 
 
 def term_of(case, devices, loss="lsq_sqrt", size=5):
@@ -63,10 +67,11 @@ def term_of(case, devices, loss="lsq_sqrt", size=5):
     )
 
 
-def evaluate(case, devices, wanted=("object", "probe", "positions"), **settings):
-    """The term, its value, and gradients on the host."""
+def evaluate(case, devices, wanted=None, **settings):
+    """The term, its value, and gradients on the host; of all variables unless some are wanted."""
+    wanted = case.variables if wanted is None else wanted
     x = {
-        k: devices[0].asarray(v.astype(np.complex64)) if k in ON_DEVICE else v
+        k: devices[0].asarray(v.astype(ON_DEVICE[k])) if k in ON_DEVICE else v
         for k, v in case.variables.items()
     }
     term = term_of(case, devices, **settings)

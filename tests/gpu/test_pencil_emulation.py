@@ -22,6 +22,13 @@ CASES = {
     "narrow band": (dict(shape=(28, 36), slices=2, modes=1, cutoff=0.25), {}),
     "wide band": (dict(shape=(30, 32), slices=2, modes=1, cutoff=1.0), {}),
     "few counts": (dict(slices=1, dose=1e-3, modes=1, loss="ml", floor=0.01), {}),
+    "background": (dict(behind=("background",), crop=(1, 3)), {}),
+    "current": (dict(slices=1, behind=("current",), loss="lsq", shift=False), {}),
+    "cropped": (dict(crop=(3, 8), shape=(21, 30), modes=1, loss="ml"), {}),
+    "background, current": (
+        dict(behind=("background", "current"), crop=(2, 0), loss="ml", floor=0.1),
+        dict(prune=False),
+    ),
     "128 x 96": (dict(shape=(128, 96), slices=2, modes=1, patterns=2), {}),
 }
 
@@ -48,7 +55,7 @@ def backend(request):
 def test_loss_and_gradients_are_those_of_the_stages(name, backend):
     settings, options = CASES[name]
     case = Case(**settings)
-    wanted = ("object", "probe", "positions") if case.shift else ("object", "probe")
+    wanted = ("object", "probe", *(("positions",) if case.shift else ()), *case.behind)
     value, sse, gradients = case.expected(wanted)
     evaluator = case.evaluator(backend, **options)
     acc = case.accumulators(backend, wanted)

@@ -260,7 +260,7 @@ def test_a_window_outside_the_object_never_reaches_the_device(case, backend):
 REFUSED = {
     "single": dict(dtype=np.complex128),
     "near field": dict(near_field=NearFieldOptics()),
-    "cropped": dict(geometry=DetectorGeometry(crop=(1, 2))),
+    "binned": dict(geometry=DetectorGeometry(upsample=2)),
     "virtual": dict(masks=np.ones((2, 20, 24))),
     "tilted": dict(tilt=TiltPlan(inside=True)),
     "aberrations": dict(num_aberrations=3),
@@ -285,8 +285,6 @@ def test_a_model_that_is_refused(word, case):
     [
         ("object has several", {"object": np.empty((2, 2, 30, 31))}),
         ("scenarios", {"probe": np.empty((4, 3, 20, 24))}),
-        ("background", {"background": np.empty((20, 24))}),
-        ("current", {"current": np.empty(5)}),
     ],
 )
 def test_variables_that_are_refused(word, extra, case):

@@ -98,7 +98,7 @@ def test_compare_takes_whole_numbers(fast, rng, grid, dtype, loss, counts):
             wave = spectrum.copy()
             found.append((*kernels.compare(wave, same, mask, grid.band, loss, 0.7), wave))
         for whole, real in zip(*found, strict=True):
-            assert_same(whole, real, whole.dtype)
+            assert_same(whole, real, dtype)
 
 
 @pytest.mark.parametrize("beyond", [True, False], ids=["counts outside the band", "none outside"])

@@ -160,51 +160,82 @@ def detect(data, loss, behind, back, constants, scratch):
 @part
 def _compare(strip, counts, loss, behind, back, constants, scratch):
     """`detect` in one strip."""
-    ny, n = constants.size[0], len(counts)
+    n = len(counts)
     code, floor, mean, weight = loss
-    background, g_background, wants_pull = behind
-    first = strip * n
-    strips, source = scratch.strips, scratch.source
     intensity, derivative = scratch.intensity, scratch.derivative
-    mask = constants.mask[first : first + n]
+    mask = constants.mask[strip * n : (strip + 1) * n]
+    background = behind[0][strip * n : (strip + 1) * n]
+    _add_up_modes(strip, constants, scratch)
+    squares = mean - mean
+    for k in range(n):
+        intensity[k] *= mean * mask[k]
+        difference = intensity[k] - counts[k]
+        squares += difference * difference
+    if len(background):
+        squares = _add_background(background, counts, intensity)
+    value = row_loss(intensity, counts, code, floor, derivative)
+    g_background = behind[1][strip * n : (strip + 1) * n]
+    for k in range(len(g_background)):
+        g_background[k] += weight * derivative[k]
+    pull = _pull(background, scratch) if behind[2] else mean - mean
+    if back:
+        double = 2 * mean * weight
+        for k in range(n):
+            derivative[k] *= double * mask[k]
+        _scale_modes(strip, constants, scratch)
+    return value, squares, pull
+
+
+@inlined
+def _add_up_modes(strip, constants, scratch):
+    """Every mode in a strip of the detector, and the sum of their intensities."""
+    ny = constants.size[0]
+    strips, intensity = scratch.strips, scratch.intensity
     width = vector_size(strips)
     size = 2 * width
-    for k in range(n):
+    for k in range(ny * width):
         intensity[k] = 0
     for mode in range(len(strips)):
         wave = scratch.spectra[mode]
         transform_block(wave, strips[mode], constants.line_y, strip * ny * size, 0)
         for y in range(ny):
             points.add_intensity(intensity, wave, y * width, y * size)
-    squares, pull = mean - mean, mean - mean
-    for k in range(n):
-        intensity[k] *= mean * mask[k]
-    if len(background):
-        for k in range(n):
-            intensity[k] += background[first + k]
-    for k in range(n):
+
+
+@inlined
+def _scale_modes(strip, constants, scratch):
+    """Every mode times the derivative, back to the strip."""
+    strips, source = scratch.strips, scratch.source
+    width = vector_size(strips)
+    size = 2 * width
+    for mode in range(len(strips)):
+        wave = scratch.spectra[mode]
+        for y in range(constants.size[0]):
+            points.scale(source, wave, scratch.derivative, y * size, y * width)
+        _columns_to_real_space(strips[mode], strip, constants, scratch)
+
+
+@part
+def _add_background(background, counts, intensity):
+    """``Σ(I - D)²`` with the background."""
+    squares = background[0] - background[0]
+    for k in range(len(background)):
+        intensity[k] += background[k]
         difference = intensity[k] - counts[k]
         squares += difference * difference
-    value = row_loss(intensity, counts, code, floor, derivative)
-    if len(g_background):
-        for k in range(n):
-            g_background[first + k] += weight * derivative[k]
-    if wants_pull:
-        for k in range(n):
-            of_waves = intensity[k]
-            if len(background):
-                of_waves -= background[first + k]
-            pull += derivative[k] * of_waves
-    if back:
-        double = 2 * mean * weight
-        for k in range(n):
-            derivative[k] *= double * mask[k]
-        for mode in range(len(strips)):
-            wave = scratch.spectra[mode]
-            for y in range(ny):
-                points.scale(source, wave, derivative, y * size, y * width)
-            _columns_to_real_space(strips[mode], strip, constants, scratch)
-    return value, squares, pull
+    return squares
+
+
+@part
+def _pull(background, scratch):
+    """``Σ l'(I) (I - b)``; without a background b is 0."""
+    intensity, derivative = scratch.intensity, scratch.derivative
+    total = derivative[0] - derivative[0]
+    for k in range(len(derivative)):
+        total += derivative[k] * intensity[k]
+    for k in range(len(background)):
+        total -= derivative[k] * background[k]
+    return total
 
 
 @part
@@ -222,6 +253,10 @@ def _take_strip(data, pixels, strip, constants, counts):
     """One strip of a pattern; 0 where it has no pixel."""
     order, rows, columns = constants.order, constants.places.rows, constants.places.columns
     width, run, kx = len(order), constants.places.runs[strip], data.shape[1]
+    if run >= 0 and len(data) == len(rows):
+        for y in range(len(rows)):
+            points.take_counts(counts, pixels, y * width, y * kx + run)
+        return
     for y in range(len(rows)):
         row = rows[y]
         if row >= 0 and run >= 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pyptyx.compiled import compile_for_cpu
+from pyptyx.compiled import compile_for_cpu, part
 from pyptyx.physics.kernels.cpu.columns import (
     detect,
     fill_ramps,
@@ -53,41 +53,49 @@ def evaluate(batch, state, loss, wanted, gradients, results, constants, scratch)
     """
     corners, shifts, light, data = batch
     obj, probe, spectrum, background = state
-    g_object, g_probe, g_spectrum, g_background = gradients
-    loss_values, sse, rows, columns, pull = results
+    values, sse, _rows, _columns, pull = results
     code, constant, share, weight = loss
-    slices, modes = len(obj), len(scratch.strips)
-    strips = scratch.strips
+    slices, strips = len(obj), scratch.strips
+    behind = background, gradients[3], len(pull) > 0
     back = wanted.object or wanted.probe or wanted.positions
     for k in range(len(corners)):
         top, left = corners[k]
         if len(shifts):
             fill_ramps(shifts[k], constants, scratch)
-        for mode in range(modes):
+        if len(light):
+            loss = code, constant, share * light[k], weight
+        for mode in range(len(strips)):
             if len(shifts):
                 illuminate(strips[mode], spectrum[mode], constants, scratch)
             for z in range(slices):
                 transmit((z, mode, top, left), obj, probe[mode], constants, scratch)
                 if z < slices - 1:
                     propagate(strips[mode], z, False, constants, scratch)
-        if len(light):
-            loss = code, constant, share * light[k], weight
-        behind = background, g_background, len(pull) > 0
-        found = detect(data[k], loss, behind, back, constants, scratch)
-        loss_values[k], sse[k] = found[0], found[1]
+        values[k], sse[k], total = detect(data[k], loss, behind, back, constants, scratch)
         if len(pull):
-            pull[k] = found[2]
-        if not back:
-            continue
-        for mode in range(modes):
-            for z in range(slices - 1, -1, -1):
-                goes_on = z > 0 or wanted.probe or wanted.positions
-                g = g_object, g_probe[mode], goes_on
-                transmit_vjp((z, mode, top, left), obj, probe[mode], g, constants, scratch)
-                if z > 0:
-                    propagate(strips[mode], z - 1, True, constants, scratch)
-            if len(shifts) and (wanted.probe or wanted.positions):
-                marginals = (rows[k], columns[k]) if len(rows) else (shifts[0, :0], shifts[0, :0])
-                illuminate_vjp(
-                    strips[mode], spectrum[mode], g_spectrum[mode], marginals, constants, scratch
-                )
+            pull[k] = total
+        if back:
+            _pull_back(k, batch, state, wanted, gradients, results, constants, scratch)
+
+
+@part
+def _pull_back(k, batch, state, wanted, gradients, results, constants, scratch):
+    """Gradients of a pattern, from those of the waves on the detector in the strips."""
+    corners, shifts, _light, _data = batch
+    obj, probe, spectrum, _background = state
+    g_object, g_probe, g_spectrum, _g_background = gradients
+    _values, _sse, rows, columns, _sums = results
+    strips = scratch.strips
+    top, left = corners[k]
+    for mode in range(len(strips)):
+        for z in range(len(obj) - 1, -1, -1):
+            goes_on = z > 0 or wanted.probe or wanted.positions
+            g = g_object, g_probe[mode], goes_on
+            transmit_vjp((z, mode, top, left), obj, probe[mode], g, constants, scratch)
+            if z > 0:
+                propagate(strips[mode], z - 1, True, constants, scratch)
+        if len(shifts) and (wanted.probe or wanted.positions):
+            marginals = (rows[k], columns[k]) if len(rows) else (shifts[0, :0], shifts[0, :0])
+            illuminate_vjp(
+                strips[mode], spectrum[mode], g_spectrum[mode], marginals, constants, scratch
+            )

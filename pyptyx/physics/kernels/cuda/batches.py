@@ -8,7 +8,7 @@ import numpy as np
 
 from pyptyx.backend import Backend
 from pyptyx.physics.grid import Grid
-from pyptyx.physics.kernels.cuda.launches import Schedule
+from pyptyx.physics.kernels.cuda.launches import OF_WAVES, Schedule
 from pyptyx.physics.kernels.cuda.layout import Layout, reach
 from pyptyx.physics.kernels.cuda.program import Program, Replay
 from pyptyx.physics.kernels.cuda.source import TASK_TYPE, task_record
@@ -58,7 +58,12 @@ class BatchRunner:
         }
 
     def run(
-        self, wanted: frozenset[str], fields: dict[str, Any], corners: np.ndarray, shifts: Array
+        self,
+        wanted: frozenset[str],
+        fields: dict[str, Any],
+        corners: np.ndarray,
+        shifts: np.ndarray | None,
+        light: np.ndarray | None,
     ) -> None:
         """Enqueue one batch.
 
@@ -71,6 +76,8 @@ class BatchRunner:
         corners : ndarray of int, (B, 2)
         shifts : ndarray, (B, 2), or None
             Fractions of a pixel.
+        light : ndarray, (B,), or None
+            Factors on the intensity.
         """
         batch = len(corners)
         if self._workspace.reserve(batch):
@@ -80,7 +87,8 @@ class BatchRunner:
         for name, value in fields.items():
             record[name] = value
         moved = np.zeros((batch, 2)) if shifts is None else np.ascontiguousarray(shifts, np.float64)
-        message = (record.reshape(1), moved, np.ascontiguousarray(corners, np.int32))
+        factors = np.ones(batch) if light is None else np.ascontiguousarray(light, np.float64)
+        message = (record.reshape(1), moved, factors, np.ascontiguousarray(corners, np.int32))
         host = np.concatenate([part.reshape(-1).view(np.uint8) for part in message])
         replay.task[...] = self._backend.asarray(host)
         replay.run()
@@ -94,9 +102,10 @@ class BatchRunner:
                 **{name: address(a) for name, a in self._constants.items() if a.size},
                 **self._workspace.addresses(),
                 batch=batch,
-                wants_gradient=bool(wanted),
+                wants_gradient=bool(wanted & OF_WAVES),
                 shifts=tables,
-                corners=tables + 16 * batch,
+                light=tables + 16 * batch,
+                corners=tables + 24 * batch,
             )
         return self._records[key].copy()
 
@@ -104,7 +113,7 @@ class BatchRunner:
         key = batch, wanted
         if key not in self._replays:
             launches = Schedule(self._layout, batch, self._slices).launches(wanted)
-            # Two float64 and two int32 per pattern follow the record.
-            task = self._backend.xp.empty(TASK_TYPE.itemsize + 24 * batch, np.uint8)
+            # Three float64 and two int32 per pattern follow the record.
+            task = self._backend.xp.empty(TASK_TYPE.itemsize + 32 * batch, np.uint8)
             self._replays[key] = Replay(self.program, launches, task, self._backend)
         return self._replays[key]

@@ -141,19 +141,25 @@ KERNEL(COLUMN_THREADS) illuminate_vjp(Record task, int) {
     });
 }
 
-INLINE float datum(const Task* task, int pattern, int ky, int kx) {
-    const long long at = ((long long)pattern * NY + ky) * NX + kx;
-    return (float)__ldg((const Datum*)task->data + at) * (float)task->data_scale;
+// Pixel of a pattern at a frequency of the window, or -1: the edges of the window may be cropped.
+INLINE int pixel_of(int ky, int kx) {
+    const int y = measured_at<NY, DATA_NY>(ky), x = measured_at<NX, DATA_NX>(kx);
+    return y < 0 || x < 0 ? -1 : y * DATA_NX + x;
 }
 
 struct Total {
-    float value = 0.0f, sse = 0.0f;
+    float value = 0.0f, sse = 0.0f, pull = 0.0f;
 
-    // Adds one pixel and returns dl/dI.
-    INLINE float add(const Task* task, float intensity, float data) {
+    // Adds a pixel of a pattern with the intensity of the waves there and returns dl/dI.
+    INLINE float add(const Task* task, int pattern, int pixel, float of_waves) {
+        const long long at = (long long)pattern * DATA_NY * DATA_NX + pixel;
+        const float data = (float)__ldg((const Datum*)task->data + at) * (float)task->data_scale;
+        const float intensity = BACKGROUND ? of_waves + __ldg(&task->background[pixel]) : of_waves;
         const Compared compared = compare<LOSS>(intensity, data, (float)task->floor);
         value += compared.value;
         sse += (intensity - data) * (intensity - data);
+        if (LIGHT) pull += compared.slope * of_waves;
+        if (BACKGROUND && task->slope_sum != nullptr) task->slopes[at] = compared.slope;
         return compared.slope;
     }
 };
@@ -163,8 +169,10 @@ INLINE Total detect_dark(const Task* task) {
     Total total;
     const int number = (blockIdx.x - LIT_GROUPS) * COLUMNS + threadIdx.x % COLUMNS;
     if (number < DARK) {
-        for (int ky = threadIdx.x / COLUMNS; ky < NY; ky += AlongY::THREADS)
-            total.add(task, 0.0f, datum(task, blockIdx.y, ky, LOW + number));
+        for (int ky = threadIdx.x / COLUMNS; ky < NY; ky += AlongY::THREADS) {
+            const int pixel = pixel_of(ky, LOW + number);
+            if (pixel >= 0) total.add(task, blockIdx.y, pixel, 0.0f);
+        }
     }
     return total;
 }
@@ -184,11 +192,13 @@ INLINE Total detect_lit(const Task* task, Complex* room) {
     Total total;
     if (column.inside) {
         const int kx = frequency_of(column.number);
+        const float share = (LIGHT ? (float)task->light[pattern] : 1.0f) / MODES;
         visit<AlongY, AlongY::LAST>(column.t, [&](int s, int ky) {
-            const bool seen = lit(ky, column.reach);
-            const float intensity = seen ? factor[s] * (1.0f / MODES) : 0.0f;
-            const float slope = total.add(task, intensity, datum(task, pattern, ky, kx));
-            factor[s] = seen ? slope * (float)task->weight * (2.0f / MODES) : 0.0f;
+            const int pixel = pixel_of(ky, kx);
+            const bool seen = pixel >= 0 && lit(ky, column.reach);
+            float slope = 0.0f;
+            if (pixel >= 0) slope = total.add(task, pattern, pixel, seen ? factor[s] * share : 0.0f);
+            factor[s] = seen ? slope * (float)task->weight * (2.0f * share) : 0.0f;
         });
     }
     if (!task->wants_gradient) return total;
@@ -212,6 +222,10 @@ KERNEL(COLUMN_THREADS) detect(Record task, int) {
     __shared__ double2 sums[COLUMN_THREADS];
     const Total own = blockIdx.x < LIT_GROUPS ? detect_lit(task, room) : detect_dark(task);
     const double2 total = block_sum<COLUMN_THREADS>({own.value, own.sse}, sums);
-    if (threadIdx.x == 0)
-        task->loss_parts[blockIdx.y * (LIT_GROUPS + DARK_GROUPS) + blockIdx.x] = total;
+    const int part = blockIdx.y * (LIT_GROUPS + DARK_GROUPS) + blockIdx.x;
+    if (threadIdx.x == 0) task->loss_parts[part] = total;
+    if (LIGHT && task->pull != nullptr) {
+        const double2 pull = block_sum<COLUMN_THREADS>({own.pull, 0.0}, sums);
+        if (threadIdx.x == 0) task->pull_parts[part] = pull;
+    }
 }

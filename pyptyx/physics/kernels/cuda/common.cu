@@ -19,6 +19,13 @@ INLINE int stored_column(int kx) {
 
 INLINE int frequency_of(int column) { return column < LOW ? column : column + DARK; }
 
+// Where frequency k of a window of N has its pixel in a pattern of M, or -1.
+template <int N, int M>
+INLINE int measured_at(int k) {
+    if (N == M || k < (M + 1) / 2) return k;
+    return k >= N - M / 2 ? k - (N - M) : -1;
+}
+
 INLINE int least(int a, int b) { return a < b ? a : b; }
 
 // Whether (ky, column) lies within the band limit; reach is the largest |ky| of the column.

@@ -7,13 +7,16 @@ space, columns what happens in Fourier space, and only waves in mixed space go t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pyptyx.backend import Backend
+from pyptyx.physics.detector import collect
 from pyptyx.physics.kernels.cuda.batches import BatchRunner
 from pyptyx.physics.kernels.cuda.fixed_point import FixedPoint
+from pyptyx.physics.kernels.cuda.launches import OF_WAVES
 from pyptyx.physics.kernels.cuda.layout import DATA_TYPES, LOSSES, Layout, lit_columns
 from pyptyx.physics.kernels.cuda.transforms import can_transform
 from pyptyx.physics.kernels.cuda.workspace import address
@@ -33,15 +36,42 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
     single = np.dtype(spec.dtype) == np.complex64
     reasons = {
         "the working precision is not single": not single,
-        "the patterns are cropped": not spec.geometry.trivial,
-        "a static background is added": variables.get("background") is not None,
-        "the beam current varies": variables.get("current") is not None,
     } | objections(spec, loss, variables, losses=LOSSES, transforms=can_transform)
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 
-VARIABLES = frozenset({"object", "probe", "positions"})
+VARIABLES = OF_WAVES | {"background", "current"}
 """Variables whose gradients the kernels know."""
+
+
+@dataclass
+class _Background:
+    """A background during an evaluation; arrays (ky, kx), float32, on the device."""
+
+    roots: Array
+    added: Array
+    slopes: Array
+
+    @classmethod
+    def of(cls, roots: Array) -> _Background:
+        """That of the root `roots`, which is zero beyond the band limit."""
+        roots = roots.astype(np.float32)
+        return cls(roots, roots * roots, 0 * roots)
+
+
+@dataclass
+class _Rows:
+    """Gradients of a table's rows, on the device: pairs, or `factor` (B,) times the first."""
+
+    name: str
+    indices: np.ndarray
+    gradient: Array
+    factor: np.ndarray | None
+
+    def fetched(self, backend: Backend) -> np.ndarray:
+        """(B, 2), or (B,) with a factor."""
+        pairs = backend.to_host(self.gradient)
+        return pairs if self.factor is None else pairs[:, 0] * self.factor
 
 
 class PencilEvaluator:
@@ -91,28 +121,31 @@ class PencilEvaluator:
         self._numbers = {"floor": loss.floor, "data_scale": data_scale}
         self._runners: dict[Layout, BatchRunner] = {}
         self._fixed: FixedPoint | None = None
-        self._shifts: list[tuple[np.ndarray, Array]] = []
+        self._rows: list[_Rows] = []
+        self._lit = backend.asarray(collect(spec.grid.mask[None] + np.float32(0), spec.geometry)[0])
+        self._background: _Background | None = None
 
     def evaluate(
         self, state: Tree, batch: Batch, data: Array, acc: Tree, weight: float
     ) -> tuple[Array, Array]:
         """Loss and ``Σ(I - D)²`` of a batch; the gradients are added into `acc`.
 
-        Those of the positions, and in fixed point that of the object, stay on the device until
-        `collect`.
+        Only those of the probe and, unless in fixed point, of the object; the others stay on the
+        device until `collect`.
 
         Parameters
         ----------
         state : dict
             The effective state (see `ForwardModel.prepare`): ``object`` (1, Nz, Y, X) and
-            ``probe`` (1, Mp, ny, nx) complex64 on the device, ``positions`` (N or 1, 2) on the
-            host.
+            ``probe`` (1, Mp, ny, nx) complex64 and ``background`` (ky, kx) on the device,
+            ``positions`` (N or 1, 2) and ``current`` (N,) on the host.
         batch : Batch
             B measurements.
-        data : array, (B, ny, nx)
+        data : array, (B, ky, kx)
             Patterns with zero frequency in the corner: uint8, uint16 or real.
         acc : dict
-            Accumulators of the wanted gradients: any of ``object, probe, positions``.
+            Accumulators of the wanted gradients: any of ``object, probe, positions, current,
+            background``.
         weight : float
             Of the gradients; the loss is returned without it.
 
@@ -135,7 +168,7 @@ class PencilEvaluator:
         obj, probe = xp.ascontiguousarray(state["object"]), xp.ascontiguousarray(state["probe"])
         data, result = xp.ascontiguousarray(data), xp.empty((len(data), 2), np.float64)
         check_batch(self._spec, obj.shape[2:], batch.corners, data.shape)
-        runner = self._runner(probe.shape[1], kind)
+        runner = self._runner(state, kind)
         wanted = VARIABLES.intersection(acc)
         fields = {
             "object": address(obj),
@@ -147,7 +180,16 @@ class PencilEvaluator:
             "weight": weight,
             **self._numbers,
         }
-        tables = batch.corners, self._fractions(state, batch)
+        if "background" in state:
+            if self._background is None:
+                self._background = _Background.of(state["background"] * self._lit)
+            fields["background"] = address(self._background.added)
+        current = state["current"][batch.indices] if "current" in state else None
+        tables = (
+            batch.corners,
+            self._fractions(state, batch),
+            None if current is None else current**2,
+        )
         if "object" in wanted and self._deterministic:
             fixed = self._fixed_point(runner, obj.shape[1:])
             if fixed.quanta is None:
@@ -155,7 +197,14 @@ class PencilEvaluator:
                 fixed.choose(lambda: runner.run(only, fields | fixed.fields(), *tables))
                 self.quanta = fixed.quanta
             fields |= fixed.fields()
-        runner.run(wanted, fields | self._targets(wanted, batch, acc), *tables)
+        fields |= self._targets(wanted, batch, acc)
+        if "current" in wanted:
+            assert current is not None
+            # Both the intensity and the sum that is taken have a factor of current².
+            lit = current != 0
+            factor = np.divide(2 * weight, current, out=np.zeros(len(current)), where=lit)
+            fields["pull"] = self._keep("current", batch.indices, factor)
+        runner.run(wanted, fields, *tables)
         return result[:, 0], result[:, 1]
 
     def collect(self, acc: Tree) -> None:
@@ -166,13 +215,16 @@ class PencilEvaluator:
         NumericalError
             If the gradient of the object left the range of the fixed point.
         """
-        for indices, gradient in self._shifts:
-            g, target = self._backend.to_host(gradient), acc["positions"]
+        for rows in self._rows:
+            g, target = rows.fetched(self._backend), acc[rows.name]
             if len(target) == 1:
                 target[0] += g.sum(axis=0)
             else:
-                target[indices] += g
-        self._shifts.clear()
+                target[rows.indices] += g
+        self._rows.clear()
+        if self._background is not None and "background" in acc:
+            acc["background"] += 2 * self._background.roots * self._background.slopes
+        self._background = None
         if self._fixed is not None and "object" in acc:
             try:
                 self._fixed.collect(acc["object"])
@@ -181,7 +233,8 @@ class PencilEvaluator:
 
     def reset(self) -> None:
         """Forget what is still on the device: an evaluation that was broken off begins again."""
-        self._shifts.clear()
+        self._rows.clear()
+        self._background = None
         if self._fixed is not None:
             self._fixed.clear()
 
@@ -193,10 +246,17 @@ class PencilEvaluator:
         if "probe" in wanted:
             targets["probe_gradient"] = address(acc["probe"])
         if "positions" in wanted and self._spec.shift:
-            gradient = self._backend.xp.empty((len(batch.indices), 2), np.float64)
-            targets["shift_gradient"] = address(gradient)
-            self._shifts.append((batch.indices, gradient))
+            targets["shift_gradient"] = self._keep("positions", batch.indices)
+        if "background" in wanted:
+            assert self._background is not None
+            targets["slope_sum"] = address(self._background.slopes)
         return targets
+
+    def _keep(self, name: str, indices: np.ndarray, factor: np.ndarray | None = None) -> int:
+        """Address of a table that is added to the gradient of `name` after the last batch."""
+        rows = _Rows(name, indices, self._backend.xp.empty((len(indices), 2), np.float64), factor)
+        self._rows.append(rows)
+        return address(rows.gradient)
 
     def _fractions(self, state: Tree, batch: Batch) -> np.ndarray | None:
         if not self._spec.shift:
@@ -210,22 +270,25 @@ class PencilEvaluator:
         self._fixed.quanta = self.quanta
         return self._fixed
 
-    def _runner(self, modes: int, data_type: str) -> BatchRunner:
-        layout = self._layout(modes, data_type)
+    def _runner(self, state: Tree, data_type: str) -> BatchRunner:
+        layout = self._layout(state, data_type)
         if layout not in self._runners:
             grid, gaps = self._spec.grid, self._spec.distances_A
             self._runners[layout] = BatchRunner(layout, grid, gaps, self._backend)
         return self._runners[layout]
 
-    def _layout(self, modes: int, data_type: str) -> Layout:
+    def _layout(self, state: Tree, data_type: str) -> Layout:
         low, high = self._columns
         return Layout(
             shape=self._spec.grid.shape,
             low=low,
             high=high,
-            modes=modes,
+            modes=state["probe"].shape[1],
             loss=self._loss,
             data_type=data_type,
             shift=self._spec.shift,
             deterministic=self._deterministic,
+            crop=self._spec.geometry.crop,
+            background="background" in state,
+            light="current" in state,
         )

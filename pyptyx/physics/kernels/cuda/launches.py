@@ -34,9 +34,13 @@ class Launch:
 KERNELS = (
     "enter", "transmit", "transmit_vjp", "enter_vjp",
     "propagate", "propagate_vjp", "illuminate", "illuminate_vjp", "detect",
-    "ramps", "sum_losses", "sum_shifts", "sum_probe", "sum_spectrum", "decode",
+    "ramps", "sum_losses", "sum_slopes", "sum_shifts", "sum_probe", "sum_spectrum", "decode",
 )  # fmt: skip
 """Names of all kernels."""
+
+
+OF_WAVES = frozenset({"object", "probe", "positions"})
+"""Variables whose gradients follow from that of the waves."""
 
 
 class Schedule:
@@ -59,7 +63,12 @@ class Schedule:
 
     def launches(self, wanted: frozenset[str]) -> list[Launch]:
         """All launches for the loss and the gradients of the variables `wanted`."""
-        return [*self._forward(), *(self._backward(wanted) if wanted else ())]
+        launches = list(self._forward())
+        if "background" in wanted:
+            launches.append(_one_per_thread("sum_slopes", math.prod(self._layout.data_shape)))
+        if wanted & OF_WAVES:
+            launches += self._backward(wanted)
+        return launches
 
     def _forward(self) -> Iterator[Launch]:
         layout, batch = self._layout, self._batch

@@ -49,6 +49,12 @@ class Layout:
         Whether the probe enters through its spectrum and moves by fractions of a pixel.
     deterministic : bool
         Whether the object's gradient is summed in fixed point.
+    crop : tuple of int
+        Pixels of the window beyond each edge of a pattern, (y, x).
+    background : bool
+        Whether the same background is added to every pattern.
+    light : bool
+        Whether every pattern has a factor of its own on its intensity.
     """
 
     shape: tuple[int, int]
@@ -59,6 +65,15 @@ class Layout:
     data_type: str = "float32"
     shift: bool = True
     deterministic: bool = False
+    crop: tuple[int, int] = (0, 0)
+    background: bool = False
+    light: bool = False
+
+    @property
+    def data_shape(self) -> tuple[int, int]:
+        """Shape of a pattern ``(ky, kx)``."""
+        (ny, nx), (cy, cx) = self.shape, self.crop
+        return ny - 2 * cy, nx - 2 * cx
 
     @property
     def stored(self) -> int:

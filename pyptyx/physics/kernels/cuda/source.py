@@ -22,9 +22,11 @@ FIXED_LIMIT = 2.0**46
 TASK_FIELDS = (
     ("object", "const Complex*"),  # (slices, rows, columns)
     ("probe", "const Complex*"),  # (modes, ny, nx), waves or spectra / (ny nx)
-    ("data", "const void*"),  # (batch, ny, nx)
+    ("data", "const void*"),  # (batch, ky, kx)
+    ("background", "const float*"),  # (ky, kx), zero beyond the band limit
     ("corners", "const int*"),  # (batch, 2)
     ("shifts", "const double*"),  # (batch, 2)
+    ("light", "const double*"),  # (batch,), factors on the intensity
     ("reach", "const int*"),  # (stored,)
     ("propagator_y", "const Complex*"),  # (gaps, ny)
     ("propagator_x", "const Complex*"),  # (gaps, stored)
@@ -34,11 +36,15 @@ TASK_FIELDS = (
     ("incoming", "Complex*"),  # (slices kept, batch, modes, ny, pitch)
     ("loss_parts", "double2*"),  # (batch, groups of columns)
     ("shift_parts", "double2*"),  # (batch, modes, groups of columns)
+    ("pull_parts", "double2*"),  # (batch, groups of columns)
+    ("slopes", "float*"),  # (batch, ky, kx), derivatives of the loss
     ("probe_parts", "Complex*"),  # (chunks, modes, ny, nx or stored)
     ("object_gradient", "Complex*"),  # (slices, rows, columns)
     ("object_words", "long long*"),  # (slices, rows, columns, 2)
     ("probe_gradient", "Complex*"),  # (modes, ny, nx)
     ("shift_gradient", "double2*"),  # (batch,)
+    ("slope_sum", "float*"),  # (ky, kx), weighted
+    ("pull", "double2*"),  # (batch,), sum of dl/dI times what the waves have in I
     ("result", "double2*"),  # (batch,), loss and sum of squares
     ("overflow", "long long*"),
     ("largest", "unsigned long long*"),
@@ -98,6 +104,8 @@ def _constants(layout: Layout) -> str:
     integers = {
         "NY": layout.shape[0],
         "NX": layout.shape[1],
+        "DATA_NY": layout.data_shape[0],
+        "DATA_NX": layout.data_shape[1],
         "LOW": layout.low,
         "HIGH": layout.high,
         "PITCH": layout.pitch,
@@ -110,7 +118,12 @@ def _constants(layout: Layout) -> str:
         "FIRST_KEPT": 0 if layout.shift else 1,
     }
     lines = [f"constexpr int {name} = {value};" for name, value in integers.items()]
-    lines.append(f"constexpr bool DETERMINISTIC = {str(layout.deterministic).lower()};")
+    flags = {
+        "DETERMINISTIC": layout.deterministic,
+        "BACKGROUND": layout.background,
+        "LIGHT": layout.light,
+    }
+    lines += [f"constexpr bool {name} = {str(flag).lower()};" for name, flag in flags.items()]
     lines.append(f"constexpr float FIXED_LIMIT = {FIXED_LIMIT:.1f}f;")
     lines.append(f"constexpr Loss LOSS = {LOSSES[layout.loss]};")
     lines.append(f"typedef {DATA_TYPES[layout.data_type]} Datum;")

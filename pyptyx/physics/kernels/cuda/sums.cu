@@ -17,28 +17,42 @@ KERNEL(SUM_THREADS) ramps(Record task, int) {
     }
 }
 
+INLINE double2 sum_of(const double2* parts, int count) {
+    double2 total = {0.0, 0.0};
+    for (int part = 0; part < count; ++part) {
+        total.x += parts[part].x;
+        total.y += parts[part].y;
+    }
+    return total;
+}
+
 // Loss and sum of squares of every pattern, one thread each.
 KERNEL(SUM_THREADS) sum_losses(Record task, int) {
     constexpr int GROUPS = LIT_GROUPS + DARK_GROUPS;
     const long long pattern = (long long)blockIdx.x * SUM_THREADS + threadIdx.x;
     if (pattern >= task->batch) return;
-    double2 total = {0.0, 0.0};
-    for (int group = 0; group < GROUPS; ++group) {
-        total.x += task->loss_parts[pattern * GROUPS + group].x;
-        total.y += task->loss_parts[pattern * GROUPS + group].y;
-    }
-    task->result[pattern] = total;
+    task->result[pattern] = sum_of(task->loss_parts + pattern * GROUPS, GROUPS);
+    if (LIGHT && task->pull != nullptr)
+        task->pull[pattern] = sum_of(task->pull_parts + pattern * GROUPS, GROUPS);
+}
+
+// Adds the weighted derivatives of the loss of all patterns, one thread per pixel.
+KERNEL(SUM_THREADS) sum_slopes(Record task, int) {
+    constexpr long long PIXELS = (long long)DATA_NY * DATA_NX;
+    const long long at = (long long)blockIdx.x * SUM_THREADS + threadIdx.x;
+    if (at >= PIXELS) return;
+    double total = 0.0;
+    for (long long pattern = 0; pattern < task->batch; ++pattern)
+        total += task->slopes[pattern * PIXELS + at];
+    task->slope_sum[at] += (float)(total * task->weight);
 }
 
 // Gradients of the shifts, one thread per pattern.
 KERNEL(SUM_THREADS) sum_shifts(Record task, int) {
     const long long pattern = (long long)blockIdx.x * SUM_THREADS + threadIdx.x;
     if (pattern >= task->batch) return;
-    double2 total = {0.0, 0.0};
-    for (int part = 0; part < MODES * LIT_GROUPS; ++part) {
-        total.x += task->shift_parts[pattern * MODES * LIT_GROUPS + part].x;
-        total.y += task->shift_parts[pattern * MODES * LIT_GROUPS + part].y;
-    }
+    constexpr int PARTS = MODES * LIT_GROUPS;
+    const double2 total = sum_of(task->shift_parts + pattern * PARTS, PARTS);
     constexpr double TURN = -2.0 * 3.14159265358979323846;
     task->shift_gradient[pattern] = {TURN / NY * total.x, TURN / NX * total.y};
 }

@@ -32,7 +32,7 @@ def address(a: Array) -> int:
 def workspace_shapes(layout: Layout, batch: int, slices: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays of a batch, by the field of `Task` that points to them.
 
-    Pairs of float64 count as one complex128; everything else is complex64 (see `source`).
+    Pairs of float64 count as one complex128 (see `source`).
     """
     ny, modes = layout.shape[0], layout.modes
     wave = (batch, modes, ny, layout.pitch)
@@ -44,6 +44,10 @@ def workspace_shapes(layout: Layout, batch: int, slices: int) -> dict[str, tuple
         "loss_parts": (batch, layout.lit_groups + layout.dark_groups),
         "probe_parts": (chunks, modes, ny, layout.probe_width),
     }
+    if layout.background:
+        shapes["slopes"] = (batch, *layout.data_shape)
+    if layout.light:
+        shapes["pull_parts"] = shapes["loss_parts"]
     if layout.shift:
         shapes["ramp_y"] = (batch, ny)
         shapes["ramp_x"] = (batch, layout.stored)
@@ -51,7 +55,13 @@ def workspace_shapes(layout: Layout, batch: int, slices: int) -> dict[str, tuple
     return shapes
 
 
-_DOUBLE = {"loss_parts", "shift_parts"}
+_KINDS = {
+    "loss_parts": np.complex128,
+    "shift_parts": np.complex128,
+    "pull_parts": np.complex128,
+    "slopes": np.float32,
+}
+"""Types of the arrays that are not complex64."""
 
 
 class Workspace:
@@ -72,7 +82,7 @@ class Workspace:
         self._batch, self._arrays = 0, {}
         shapes = workspace_shapes(self._layout, batch, self._slices)
         self._arrays = {
-            name: self._xp.empty(shape, np.complex128 if name in _DOUBLE else np.complex64)
+            name: self._xp.empty(shape, _KINDS.get(name, np.complex64))
             for name, shape in shapes.items()
         }
         self._batch = batch
