@@ -37,6 +37,7 @@ LARGEST_WINDOW = 1 << 19
 _LINE_BYTES = 64  # of a cache
 
 Ranges = tuple[slice, ...]
+_Room = tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Line(NamedTuple):
@@ -187,15 +188,15 @@ def rows_to_strips(window, strips, blocks, rows, line, swap):
 
 
 @part
-def store_columns(block, window, column, swap):
-    """Bring a block of columns to its place in the window."""
+def store_columns(block, window, column, edge, swap):
+    """Bring a block of columns to its place in the window; `edge` is room for a vector."""
     ny, nx = window.shape
     width = vector_size(block)
     if column + width <= nx:
         for y in range(ny):
             store_point(block, window, 2 * y * width, y * nx + column, swap)
         return
-    edge = np.empty(width, window.dtype)  # a vector does not fit
+    # A vector does not fit.
     for y in range(ny):
         store_point(block, edge, 2 * y * width, 0, swap)
         for c in range(column, nx):
@@ -203,8 +204,9 @@ def store_columns(block, window, column, swap):
 
 
 @compile_for_cpu
-def _transform(source, target, strips, blocks, rows, columns, lines, swap):
+def _transform(source, target, room, rows, columns, lines, swap):
     """Every window: first the given rows, then the given columns."""
+    strips, blocks, edge = room
     ny = source.shape[1]
     width = vector_size(strips)
     if rows[-1, 1] - rows[0, 0] < ny or len(rows) > 1:
@@ -215,7 +217,7 @@ def _transform(source, target, strips, blocks, rows, columns, lines, swap):
         for i in range(len(columns)):
             for column in range(columns[i, 0], columns[i, 1], width):
                 transform_block(blocks[1], strips, lines[0], 2 * column * ny, 0)
-                store_columns(blocks[1], target[k], column, swap)
+                store_columns(blocks[1], target[k], column, edge, swap)
 
 
 class WindowTransforms:
@@ -223,7 +225,7 @@ class WindowTransforms:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[int, np.dtype[Any]], Line | None] = {}
-        self._scratch: dict[Any, tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]] = {}
+        self._scratch: dict[Any, _Room] = {}
 
     def fits(self, a: Array) -> bool:
         """Whether `a` can be transformed: complex windows, contiguous, of lengths with factors."""
@@ -270,7 +272,7 @@ class WindowTransforms:
         _transform(
             a.reshape(-1, *shape),
             out.reshape(-1, *shape),
-            *self._places(shape, real),
+            self._room(shape, real),
             strip_bounds(rows, shape[0], 1),
             strip_bounds(columns, shape[1], width),
             tuple(self._line(n, real) for n in shape),
@@ -284,10 +286,8 @@ class WindowTransforms:
             self._lines[key] = line(n, dtype) if can_transform(n) else None
         return self._lines[key]
 
-    def _places(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Strips of a window and two blocks, all zero at first."""
+    def _room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Room:
+        """Strips of a window, two blocks and a vector of a window, all zero at first."""
         key = shape, dtype
         if key not in self._scratch:
             width = vector_length(dtype)
@@ -296,7 +296,8 @@ class WindowTransforms:
             strips, *blocks = (empty_aligned((2 * n,), dtype) for n in sizes)
             for a in (strips, *blocks):
                 a[...] = 0
-            self._scratch[key] = strips, (blocks[0], blocks[1])
+            edge = np.zeros(width, np.result_type(dtype, np.complex64))
+            self._scratch[key] = strips, (blocks[0], blocks[1]), edge
         return self._scratch[key]
 
 

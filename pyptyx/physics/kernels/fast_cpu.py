@@ -103,6 +103,7 @@ def compare(
         mask,
         band.extent,
         (number, real(loss.constant), real(1 / n_modes), real(2 * weight / n_modes)),
+        np.empty((2, nx), mask.dtype),
         value,
         sse,
     )
@@ -110,10 +111,10 @@ def compare(
 
 
 @compile_for_cpu
-def _compare(spectrum, data, mask, extent, setting, value, sse):
+def _compare(spectrum, data, mask, extent, setting, rows, value, sse):
     batch, _modes, ny, nx = spectrum.shape
     code, floor, mean, double = setting
-    intensity, derivative = np.empty(nx, mask.dtype), np.empty(nx, mask.dtype)
+    intensity, derivative = rows
     for b in range(batch):
         for y in range(ny):
             counts, factor, inside = data[b, y], mask[y], extent[y, 0] > 0

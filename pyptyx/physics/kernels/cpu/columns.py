@@ -63,12 +63,12 @@ def fill_ramps(shift, constants, scratch):
     """Factors ``exp(-2πi (f_y δ_y + f_x δ_x))`` of one pattern."""
     ny, nx = constants.size
     order = constants.order
-    turns = np.empty(max(ny, nx) // 2 + 1, np.complex128)
-    _fill_powers(shift[0] / ny, turns)
+    turns = scratch.turns
+    _fill_powers(shift[0] / ny, turns[: ny // 2 + 1])
     for y in range(ny):
         factor = turns[y] if 2 * y < ny else np.conj(turns[ny - y])
         scratch.ramp_y[2 * y], scratch.ramp_y[2 * y + 1] = factor.real, factor.imag
-    _fill_powers(shift[1] / nx, turns)
+    _fill_powers(shift[1] / nx, turns[: nx // 2 + 1])
     width = len(order)
     for strip in constants.lit:
         for k in range(width):
@@ -136,8 +136,8 @@ def detect(data, loss, behind, back, constants, scratch):
     """Loss of a pattern, ``Σ(I - D)²``, and ``Σ l'(I) (I - b)`` if that is wanted.
 
     The strips become the gradient of the waves, if that is wanted (`back`).  `behind` is the
-    background b, its gradient, to which is added unless it is empty, and whether the last sum is
-    wanted.
+    background b; its gradient, to which is added unless it is empty; and whether that or the last
+    sum is wanted.
     """
     nx = constants.size[1]
     width = vector_size(scratch.strips)
@@ -160,82 +160,69 @@ def detect(data, loss, behind, back, constants, scratch):
 @part
 def _compare(strip, counts, loss, behind, back, constants, scratch):
     """`detect` in one strip."""
-    n = len(counts)
+    ny, n = constants.size[0], len(counts)
     code, floor, mean, weight = loss
+    strips, source = scratch.strips, scratch.source
     intensity, derivative = scratch.intensity, scratch.derivative
     mask = constants.mask[strip * n : (strip + 1) * n]
-    background = behind[0][strip * n : (strip + 1) * n]
-    _add_up_modes(strip, constants, scratch)
-    squares = mean - mean
-    for k in range(n):
-        intensity[k] *= mean * mask[k]
-        difference = intensity[k] - counts[k]
-        squares += difference * difference
-    if len(background):
-        squares = _add_background(background, counts, intensity)
-    value = row_loss(intensity, counts, code, floor, derivative)
-    g_background = behind[1][strip * n : (strip + 1) * n]
-    for k in range(len(g_background)):
-        g_background[k] += weight * derivative[k]
-    pull = _pull(background, scratch) if behind[2] else mean - mean
-    if back:
-        double = 2 * mean * weight
-        for k in range(n):
-            derivative[k] *= double * mask[k]
-        _scale_modes(strip, constants, scratch)
-    return value, squares, pull
-
-
-@inlined
-def _add_up_modes(strip, constants, scratch):
-    """Every mode in a strip of the detector, and the sum of their intensities."""
-    ny = constants.size[0]
-    strips, intensity = scratch.strips, scratch.intensity
     width = vector_size(strips)
     size = 2 * width
-    for k in range(ny * width):
+    for k in range(n):
         intensity[k] = 0
     for mode in range(len(strips)):
         wave = scratch.spectra[mode]
         transform_block(wave, strips[mode], constants.line_y, strip * ny * size, 0)
         for y in range(ny):
             points.add_intensity(intensity, wave, y * width, y * size)
-
-
-@inlined
-def _scale_modes(strip, constants, scratch):
-    """Every mode times the derivative, back to the strip."""
-    strips, source = scratch.strips, scratch.source
-    width = vector_size(strips)
-    size = 2 * width
-    for mode in range(len(strips)):
-        wave = scratch.spectra[mode]
-        for y in range(constants.size[0]):
-            points.scale(source, wave, scratch.derivative, y * size, y * width)
-        _columns_to_real_space(strips[mode], strip, constants, scratch)
+    squares, pull = mean - mean, mean - mean
+    for k in range(n):
+        intensity[k] *= mean * mask[k]
+        difference = intensity[k] - counts[k]
+        squares += difference * difference
+    if len(behind[0]):
+        squares = _add_background(strip, counts, behind[0], intensity)
+    value = row_loss(intensity, counts, code, floor, derivative)
+    if behind[2]:
+        pull = _take_slopes(strip, weight, behind, intensity, derivative)
+    if back:
+        double = 2 * mean * weight
+        for k in range(n):
+            derivative[k] *= double * mask[k]
+        for mode in range(len(strips)):
+            wave = scratch.spectra[mode]
+            for y in range(ny):
+                points.scale(source, wave, derivative, y * size, y * width)
+            _columns_to_real_space(strips[mode], strip, constants, scratch)
+    return value, squares, pull
 
 
 @part
-def _add_background(background, counts, intensity):
-    """``Σ(I - D)²`` with the background."""
+def _add_background(strip, counts, background, intensity):
+    """Add a background to what the waves have in a strip; ``Σ(I - D)²`` with it."""
+    n = len(counts)
     squares = background[0] - background[0]
-    for k in range(len(background)):
-        intensity[k] += background[k]
+    for k in range(n):
+        intensity[k] += background[strip * n + k]
         difference = intensity[k] - counts[k]
         squares += difference * difference
     return squares
 
 
 @part
-def _pull(background, scratch):
-    """``Σ l'(I) (I - b)``; without a background b is 0."""
-    intensity, derivative = scratch.intensity, scratch.derivative
-    total = derivative[0] - derivative[0]
-    for k in range(len(derivative)):
-        total += derivative[k] * intensity[k]
-    for k in range(len(background)):
-        total -= derivative[k] * background[k]
-    return total
+def _take_slopes(strip, weight, behind, intensity, derivative):
+    """Gradient of the background in a strip, if that is wanted, and ``Σ l'(I) (I - b)``."""
+    background, g_background, _wanted = behind
+    n = len(intensity)
+    first, pull = strip * n, weight - weight
+    for k in range(n):
+        pull += derivative[k] * intensity[k]
+    if len(background):
+        for k in range(n):
+            pull -= derivative[k] * background[first + k]
+    if len(g_background):
+        for k in range(n):
+            g_background[first + k] += weight * derivative[k]
+    return pull
 
 
 @part

@@ -56,7 +56,7 @@ def evaluate(batch, state, loss, wanted, gradients, results, constants, scratch)
     values, sse, _rows, _columns, pull = results
     code, constant, share, weight = loss
     slices, strips = len(obj), scratch.strips
-    behind = background, gradients[3], len(pull) > 0
+    behind = background, gradients[3], len(pull) + len(gradients[3]) > 0
     back = wanted.object or wanted.probe or wanted.positions
     for k in range(len(corners)):
         top, left = corners[k]

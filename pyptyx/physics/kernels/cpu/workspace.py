@@ -79,6 +79,8 @@ class Scratch(NamedTuple):
     intensity, counts, derivative : ndarray, (ny * width,)
     ramp_y, ramp_x : ndarray
         Factors that shift the probe: per row, and in strips.
+    turns : ndarray of complex128, (max(ny, nx) // 2 + 1,)
+        Powers of the phase from one frequency to the next.
     """
 
     strips: np.ndarray
@@ -91,6 +93,7 @@ class Scratch(NamedTuple):
     derivative: np.ndarray
     ramp_y: np.ndarray
     ramp_x: np.ndarray
+    turns: np.ndarray
 
 
 def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
@@ -156,4 +159,5 @@ def scratch_for(shape: tuple[int, int], slices: int, modes: int, real: np.dtype[
         derivative=zeros(ny * width),
         ramp_y=zeros(2 * ny),
         ramp_x=zeros(2 * wide),
+        turns=np.zeros(max(shape) // 2 + 1, np.complex128),
     )
