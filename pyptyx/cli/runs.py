@@ -77,3 +77,20 @@ def _print_result(result: Result) -> None:
         print(f"epochs    {len(result.losses)}, loss {first:.6g} -> {last:.6g}")
     print(f"stopped   {result.stop_reason}")
     print(f"folder    {result.folder or 'none: the result was not saved'}")
+    if result.losses:
+        _print_judgement(result)
+
+
+def _print_judgement(result: Result) -> None:
+    """What a report would say about the result."""
+    from pyptyx.engine.report import report_on
+
+    report = report_on(result, patterns=None)
+    facts = report.content.facts
+    if facts.explained is not None:
+        share = f"{min(facts.explained, 1):.0%} ± {facts.explained_error:.1%}"
+        print(f"explained {share} of what differs from pattern to pattern")
+    for finding in report.findings:
+        print(f"warning   {finding.title}: {finding.observation}")
+    if report.findings and result.folder:
+        print(f"remedies  pyptyx report {result.folder}")

@@ -36,6 +36,12 @@ logger = logging.getLogger(__name__)
 PATTERNS = 1024
 """So many patterns, evenly spread, are compared with the model unless more are asked for."""
 
+_WAVE_PIXELS = 1 << 27
+"""Pixels of waves, slice by slice, that a CPU computes in a few seconds."""
+
+_FEWEST = 64
+"""Patterns below which a comparison says little."""
+
 FORMAT = "pyptyx-report"
 
 
@@ -156,15 +162,20 @@ def make_report(
     return _report(report_material.from_folder(folder), patterns, changes, half_data.load(folder))
 
 
-def report_on(result: Result, *, patterns: int = 0) -> Report:
+def report_on(result: Result, *, patterns: int | None = 0) -> Report:
     """Look at what a run has returned.
 
     Parameters
     ----------
     result : Result
-    patterns : int
-        As for `make_report`.
+    patterns : int or None
+        As for `make_report`; None compares as many as takes a few seconds, or none if those are
+        too few.
     """
+    if patterns is None:
+        modes = math.prod(result.object.shape[2:]) * result.probe.shape[2]
+        affordable = _WAVE_PIXELS // (math.prod(result.probe.shape[:2]) * modes)
+        patterns = min(affordable, PATTERNS) if affordable >= _FEWEST else 0
     return _report(report_material.from_result(result), patterns, None, None)
 
 

@@ -11,6 +11,7 @@ import pyptyx.params
 from pyptyx import cli, demo, doctor
 from pyptyx.cli import exits
 from pyptyx.cli.registry import COMMANDS
+from pyptyx.engine.findings import Facts, Finding
 from pyptyx.errors import (
     DataError,
     DeviceError,
@@ -56,6 +57,13 @@ def pieces(monkeypatch):
     module("pyptyx.engine.validate", validate=lambda _, preset: {"checked": preset["epoch_max"]})
     module("pyptyx.engine.describe", describe=lambda p: f"described {p}")
     module("pyptyx.iterative", run=run)
+    seen.facts, seen.findings = Facts(explained=1.04, explained_error=0.031), []
+    module("pyptyx.engine.report", report_on=lambda _, patterns: report(patterns))
+
+    def report(patterns):
+        assert patterns is None
+        return SimpleNamespace(content=SimpleNamespace(facts=seen.facts), findings=seen.findings)
+
     return seen
 
 
@@ -67,6 +75,18 @@ def test_run_appends_the_experiment_and_reports(pieces, capsys):
     assert "epochs    2, loss 12.5 -> 3.25" in out
     assert "epoch_max reached" in out
     assert "not saved" in out
+    assert "explained 100% ± 3.1% of what differs" in out
+    assert "warning" not in out
+
+
+def test_run_says_what_a_report_would(pieces, capsys):
+    pieces.facts, pieces.result.folder = Facts(), "results"
+    pieces.findings = [Finding("drift", "The scan drifts", "By 3 px.", "Use the positions.")]
+    assert cli.main(["run", "some.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "explained" not in out
+    assert "warning   The scan drifts: By 3 px." in out
+    assert "remedies  pyptyx report results" in out
 
 
 def test_run_of_parameters_alone_appends_nothing(pieces):

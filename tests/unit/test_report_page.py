@@ -234,7 +234,7 @@ def test_half_data_is_kept_in_the_folder(finished, going_on):
         half_data.half_data(going_on, -1)
 
 
-def test_result_in_a_notebook(finished):
+def test_result_in_a_notebook(finished, monkeypatch):
     result = finished[0]
     text = result._repr_html_()
     assert Elements(text).open == []
@@ -242,6 +242,11 @@ def test_result_in_a_notebook(finished):
     assert "&lt;b&gt;thin" in text
     assert "<style" not in text
     assert report_on(result).content.facts.epochs == 3
+    assert report_on(result).content.fitted is None
+    numbers = report_on(result, patterns=None).content.fitted.numbers
+    assert len(numbers) == N - len(HELD_OUT)
+    monkeypatch.setattr("pyptyx.engine.report._WAVE_PIXELS", 1000)
+    assert report_on(result, patterns=None).content.fitted is None
     figure = result.plot()
     titles = [ax.get_title() for ax in figure.axes]
     assert {"phase / rad", "amplitude", "probe, mode 0", "loss"} <= set(titles)
