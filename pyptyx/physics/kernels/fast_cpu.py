@@ -112,52 +112,61 @@ def compare(
 
 @compile_for_cpu
 def _compare(spectrum, data, mask, extent, setting, rows, value, sse):
-    batch, _modes, ny, nx = spectrum.shape
-    code, floor, mean, double = setting
-    intensity, derivative = rows
-    for b in range(batch):
-        for y in range(ny):
-            counts, factor, inside = data[b, y], mask[y], extent[y, 0] > 0
-            _row_intensity(spectrum[b], y, inside, factor, intensity)
-            squares = mean - mean
-            for x in range(nx):
-                intensity[x] *= mean
-                difference = intensity[x] - counts[x]
-                squares += difference * difference
-            sse[b] += squares
-            if inside or squares > 0:
-                value[b] += row_loss(intensity, counts, code, floor, derivative)
-            for x in range(nx):
-                derivative[x] *= factor[x] * double
-            _row_gradient(spectrum[b], y, inside, derivative)
+    nx = data.shape[2]
+    for b in range(len(data)):
+        for y in range(len(mask)):
+            first, last = extent[y, 0], nx - extent[y, 1]
+            waves, counts = spectrum[b, :, y], data[b, y]
+            for part in ((0, first), (last, nx)):
+                found = _compare_lit(waves, counts, mask[y], part, setting, rows)
+                value[b] += found[0]
+                sse[b] += found[1]
+            found = _compare_dark(waves, counts[first:last], (first, last), setting[0])
+            value[b] += found[0]
+            sse[b] += found[1]
 
 
 @compile_for_cpu
-def _row_intensity(spectrum, y, inside, factor, intensity):
-    """Masked sum over the modes of one row; nothing is computed where no light can be."""
-    n = len(intensity)
+def _compare_lit(waves, data, mask, part, setting, rows):
+    """Part of a row inside the band limit: loss and ``Σ(I - D)²``, and the gradient in place."""
+    first, last = part
+    n = last - first
+    code, floor, mean, double = setting
+    intensity, derivative = rows[0, :n], rows[1, :n]
+    counts, factor = data[first:last], mask[first:last]
     for x in range(n):
         intensity[x] = 0
-    if inside:
-        for p in range(len(spectrum)):
-            wave = spectrum[p, y]
-            for x in range(n):
-                intensity[x] += wave[x].real * wave[x].real + wave[x].imag * wave[x].imag
+    for p in range(len(waves)):
+        wave = waves[p, first:last]
         for x in range(n):
-            intensity[x] *= factor[x]
+            intensity[x] += wave[x].real * wave[x].real + wave[x].imag * wave[x].imag
+    squares = mean - mean
+    for x in range(n):
+        intensity[x] *= factor[x] * mean
+        difference = intensity[x] - counts[x]
+        squares += difference * difference
+    value = row_loss(intensity, counts, code, floor, derivative)
+    for x in range(n):
+        derivative[x] *= factor[x] * double
+    for p in range(len(waves)):
+        wave = waves[p, first:last]
+        for x in range(n):
+            wave[x] *= derivative[x]
+    return value, squares
 
 
 @compile_for_cpu
-def _row_gradient(spectrum, y, inside, derivative):
-    """Scale one row of every mode."""
-    for p in range(len(spectrum)):
-        wave = spectrum[p, y]
-        if inside:
-            for x in range(len(wave)):
-                wave[x] *= derivative[x]
-        else:
-            for x in range(len(wave)):
-                wave[x] = 0
+def _compare_dark(waves, counts, part, code):
+    """Part of a row where no light can be."""
+    first, last = part
+    squares = counts.dtype.type(0)
+    for x in range(len(counts)):
+        squares += counts[x] * counts[x]
+    for p in range(len(waves)):
+        wave = waves[p, first:last]
+        for x in range(len(wave)):
+            wave[x] = 0
+    return dark_loss(counts, code) if squares > 0 else squares, squares
 
 
 @compile_for_cpu
