@@ -144,7 +144,8 @@ KERNEL(COLUMN_THREADS) illuminate_vjp(Record task, int) {
 // Pixel of a pattern at a frequency of the window, or -1: the edges of the window may be cropped.
 INLINE int pixel_of(int ky, int kx) {
     const int y = measured_at<NY, DATA_NY>(ky), x = measured_at<NX, DATA_NX>(kx);
-    return y < 0 || x < 0 ? -1 : y * DATA_NX + x;
+    const bool cropped = NY != DATA_NY || NX != DATA_NX;
+    return cropped && (y < 0 || x < 0) ? -1 : y * DATA_NX + x;
 }
 
 struct Total {
@@ -195,9 +196,9 @@ INLINE Total detect_lit(const Task* task, Complex* room) {
         const float share = (LIGHT ? (float)task->light[pattern] : 1.0f) / MODES;
         visit<AlongY, AlongY::LAST>(column.t, [&](int s, int ky) {
             const int pixel = pixel_of(ky, kx);
-            const bool seen = pixel >= 0 && lit(ky, column.reach);
-            float slope = 0.0f;
-            if (pixel >= 0) slope = total.add(task, pattern, pixel, seen ? factor[s] * share : 0.0f);
+            const bool seen = lit(ky, column.reach);
+            const float of_waves = seen ? factor[s] * share : 0.0f;
+            const float slope = pixel < 0 ? 0.0f : total.add(task, pattern, pixel, of_waves);
             factor[s] = seen ? slope * (float)task->weight * (2.0f * share) : 0.0f;
         });
     }
