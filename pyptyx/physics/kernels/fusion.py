@@ -52,6 +52,14 @@ def objections(
     }
 
 
+def current_factor(current: np.ndarray, weight: float) -> np.ndarray:
+    """What makes the gradient of the current of ``Σ l'(I) (I - b)``; 0 where there is no current.
+
+    Both the intensity of the waves and this sum have a factor of current².
+    """
+    return np.divide(2 * weight, current, out=np.zeros(len(current)), where=current != 0)
+
+
 def check_batch(
     spec: ModelSpec, extent: tuple[int, int], corners: np.ndarray, data_shape: tuple[int, ...]
 ) -> None:

@@ -240,10 +240,6 @@ def _take_strip(data, pixels, strip, constants, counts):
     """One strip of a pattern; 0 where it has no pixel."""
     order, rows, columns = constants.order, constants.places.rows, constants.places.columns
     width, run, kx = len(order), constants.places.runs[strip], data.shape[1]
-    if run >= 0 and len(data) == len(rows):
-        for y in range(len(rows)):
-            points.take_counts(counts, pixels, y * width, y * kx + run)
-        return
     for y in range(len(rows)):
         row = rows[y]
         if row >= 0 and run >= 0:

@@ -23,7 +23,7 @@ from pyptyx.physics.kernels.cpu.layout import (
 from pyptyx.physics.kernels.cpu.patterns import Wanted, evaluate
 from pyptyx.physics.kernels.cpu.workspace import Scratch, constants_of, scratch_for
 from pyptyx.physics.kernels.fast_cpu import LOSS_NUMBERS
-from pyptyx.physics.kernels.fusion import check_batch, objections
+from pyptyx.physics.kernels.fusion import check_batch, current_factor, objections
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ModelSpec
 from pyptyx.physics.tilt import Separable
@@ -149,9 +149,7 @@ class StripEvaluator:
             else:
                 target[batch.indices] += g
         if len(pull):
-            # Both the intensity and this sum have a factor of current².
-            lit = current != 0
-            acc["current"][batch.indices[lit]] += 2 * weight * pull[lit] / current[lit]
+            acc["current"][batch.indices] += current_factor(current, weight) * pull
         return value, sse
 
     def collect(self, acc: Tree) -> None:

@@ -20,7 +20,7 @@ from pyptyx.physics.kernels.cuda.launches import OF_WAVES
 from pyptyx.physics.kernels.cuda.layout import DATA_TYPES, LOSSES, Layout, lit_columns
 from pyptyx.physics.kernels.cuda.transforms import can_transform
 from pyptyx.physics.kernels.cuda.workspace import address
-from pyptyx.physics.kernels.fusion import check_batch, objections
+from pyptyx.physics.kernels.fusion import check_batch, current_factor, objections
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ModelSpec
 
@@ -200,9 +200,7 @@ class PencilEvaluator:
         fields |= self._targets(wanted, batch, acc)
         if "current" in wanted:
             assert current is not None
-            # Both the intensity and the sum that is taken have a factor of current².
-            lit = current != 0
-            factor = np.divide(2 * weight, current, out=np.zeros(len(current)), where=lit)
+            factor = current_factor(current, weight)
             fields["pull"] = self._keep("current", batch.indices, factor)
         runner.run(wanted, fields, *tables)
         return result[:, 0], result[:, 1]
