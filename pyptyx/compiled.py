@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ _HOW: dict[str, Any] = {
     # Arrays belong to the caller: to count references to them takes a tenth of the time.
     "_nrt": False,
 }
-_HOMES = ("pyptyx.vector_fft", "pyptyx.physics.kernels")
-"""Packages whose modules are parts of each other."""
+_HOMES = ("vector_fft", "physics/kernels")
+"""Folders whose modules are parts of each other."""
 
 _INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -35,7 +37,9 @@ def compile_for_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
         compiled = numba.njit(cache=True, **_HOW)(function)
     except RuntimeError:  # neither this folder nor the user's can be written to
         return numba.njit(**_HOW)(function)
-    _drop_what_is_old(compiled)
+    kept: Any = getattr(compiled, "_cache", None)
+    if hasattr(kept, "_cache_file"):
+        kept._cache_file = _Files(kept._cache_file)
     return compiled
 
 
@@ -51,24 +55,62 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def announce(function: Any) -> None:
     """Tell the user if a function of `compile_for_cpu` is going to be compiled."""
-    if not (function.signatures or _kept(function)):
+    kept = getattr(getattr(function, "_cache", None), "_cache_file", None)
+    if not function.signatures and not (isinstance(kept, _Files) and kept.present()):
         logger.info("compiling the kernels, which takes half a minute, once on a machine")
 
 
-def _kept(function: Any) -> list[Path]:
-    """Files that tell what has been compiled of a function before."""
-    folder = getattr(function.stats, "cache_path", None)
-    return list(Path(folder).glob(f"*.{function.py_func.__qualname__}-*.nbi")) if folder else []
+class _Files:
+    """Compiled code in files that are named by everything it was made of.
 
+    Numba looks at the source of a function only, not at that of its parts, and numbers the files:
+    processes that compile it for different types at the same time find the same number, and then
+    one gets the code of the other.
 
-def _drop_what_is_old(function: Any) -> None:
-    """Numba looks at the file of a function only, not at those of its parts."""
-    parts = [m for name, m in list(sys.modules.items()) if name.startswith(_HOMES)]
-    files = [Path(m.__file__) for m in parts if m.__file__]
-    newest = max((f.stat().st_mtime for f in files if f.exists()), default=0.0)
-    for index in _kept(function):
+    Parameters
+    ----------
+    files : numba.core.caching.IndexDataCacheFile
+        What numba would use.
+    """
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+        self._folder = Path(files._cache_path)
+        stem = Path(files._index_name).stem  # module.function-line.python
+        made_of = (files._version, files._source_stamp, _sources(Path(__file__).parent))
+        self._origin = f"{stem}.{_digest(repr(made_of))}"
+        function, place = stem.rsplit("-", 1)
+        self._any_origin = f"{function}-*{Path(place).suffix}.*nb[ci]"
+
+    def load(self, key: Any) -> Any:
+        """The code for a signature on this processor, or None."""
         try:
-            if index.stat().st_mtime < newest:
-                index.unlink()
-        except OSError as error:  # another process was faster, or it is not ours to remove
-            logger.debug("%s stays: %s", index, error)
+            return self._files._load_data(self._name(key))
+        except OSError:
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep it, and remove what was made of other sources."""
+        self._files._save_data(self._name(key), data)
+        for old in self._folder.glob(self._any_origin):
+            if not old.name.startswith(self._origin):
+                with suppress(OSError):
+                    old.unlink()
+
+    def present(self) -> list[Path]:
+        """Files of the function as it is now."""
+        return list(self._folder.glob(f"{self._origin}.*.nbc"))
+
+    def _name(self, key: Any) -> str:
+        return f"{self._origin}.{_digest(repr(key))}.nbc"
+
+
+@cache
+def _sources(package: Path) -> str:
+    """Changes with any module that may be a part of what is compiled."""
+    files = [p for home in _HOMES for p in sorted((package / home).rglob("*.py"))]
+    return _digest("".join(p.read_text(encoding="utf-8") for p in (*files, Path(__file__))))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

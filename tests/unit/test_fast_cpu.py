@@ -1,9 +1,7 @@
 """The CPU translations do what the reference kernels do."""
 
 import importlib
-import os
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -207,28 +205,62 @@ def test_kernels_compile_where_nothing_can_be_kept(compiled, monkeypatch):
     assert compiled.compile_for_cpu(lambda a: 2 * a)(3) == 6
 
 
-def test_what_was_compiled_from_older_parts_is_dropped(compiled, tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def double(tmp_path, monkeypatch):
+    """A function in a module of its own."""
     source = tmp_path / "some_kernels.py"
     source.write_text("def double(a):\n    return 2 * a\n")
     monkeypatch.syspath_prepend(tmp_path)
-    kernels = importlib.import_module("some_kernels")
+    yield importlib.import_module("some_kernels").double
+    del sys.modules["some_kernels"]
+
+
+def test_what_was_compiled_from_other_sources_is_dropped(
+    compiled, double, tmp_path, monkeypatch, caplog
+):
     caplog.set_level("INFO", compiled.__name__)
-    function = compiled.compile_for_cpu(kernels.double)
+    function = compiled.compile_for_cpu(double)
     compiled.announce(function)
     assert "compiling the kernels" in caplog.text
     caplog.clear()
     assert function(4) == 8
-    again = compiled.compile_for_cpu(kernels.double)
+    again = compiled.compile_for_cpu(double)
     compiled.announce(again)
     assert not caplog.text
-    part = types.ModuleType("pyptyx.vector_fft.a_part")
-    part.__file__ = str(tmp_path / "a_part.py")
-    Path(part.__file__).touch()
-    later = Path(part.__file__).stat().st_mtime + 10
-    os.utime(part.__file__, (later, later))
-    monkeypatch.setitem(sys.modules, part.__name__, part)
-    compiled.announce(compiled.compile_for_cpu(kernels.double))
+    before = set(tmp_path.rglob("*.nb[ci]"))
+    monkeypatch.setattr(compiled, "_sources", lambda package: "changed")
+    other = compiled.compile_for_cpu(double)
+    compiled.announce(other)
     assert "compiling the kernels" in caplog.text
+    assert other(4) == 8
+    after = set(tmp_path.rglob("*.nb[ci]"))
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+def test_code_for_different_types_never_shares_a_file(compiled, double, tmp_path):
+    """As when two processes compile at once, and neither knows of the other."""
+    whole, real = compiled.compile_for_cpu(double), compiled.compile_for_cpu(double)
+    assert whole(4) == 8
+    assert real(0.25) == 0.5
+    assert len(list(tmp_path.rglob("*.nbc"))) == 2
+    later = compiled.compile_for_cpu(double)
+    assert later(0.25) == 0.5
+    assert later(4) == 8
+    assert sum(later.stats.cache_hits.values()) == 2
+    assert not later.stats.cache_misses
+
+
+def test_every_source_of_compiled_code_counts(compiled, tmp_path):
+    root = Path(compiled.__file__).parent
+    for home in compiled._HOMES:
+        assert list((root / home).rglob("*.py")), home
+        (tmp_path / home / "deep").mkdir(parents=True)
+    module = tmp_path / compiled._HOMES[1] / "deep" / "columns.py"
+    module.write_text("a = 1")
+    first = compiled._sources.__wrapped__(tmp_path)
+    module.write_text("a = 2")
+    assert compiled._sources.__wrapped__(tmp_path) != first
 
 
 @pytest.mark.parametrize("name", ["lsq_sqrt", "ml", "lsq", "lsq_sqrt_2", "ml_shifted"])

@@ -7,6 +7,7 @@ X)``, corners ``(B, 2)`` integer.  A wave of length 1 along its first axis serve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ import numpy as np
 from pyptyx.physics.grid import Band
 
 Array = Any
+
+_AT_ONCE = 2048
+"""Numbers that are added in the working precision before double precision takes over."""
 
 
 def mul_conj(a: Array, b: Array) -> Array:
@@ -171,10 +175,18 @@ def compare(
     """
     inner, window = _compact(spectrum, band), _compact(mask, band)
     measured = _compact(data, band).astype(window.dtype, copy=False)
-    intensity = mean_intensity(inner)
-    intensity *= window
-    sse = squared_norms(intensity - measured)
-    value, derivative = loss(intensity, measured)
+    modes = spectrum.shape[1] * spectrum.shape[2]
+    amplitude = None
+    if modes == 1:
+        amplitude = abs(inner[:, 0, 0])
+        amplitude *= window  # M is 0 or 1
+        intensity = amplitude * amplitude
+    else:
+        intensity = mean_intensity(inner)
+        intensity *= window
+    value, derivative = loss(intensity, measured, amplitude)
+    intensity -= measured
+    sse = squared_norms(intensity)
     for block in band.outside:
         # Patterns end where the band does, as a rule: then there is nothing to add.
         rest = data[block]
@@ -182,7 +194,6 @@ def compare(
             rest = rest.astype(window.dtype)
             sse += squared_norms(rest)
             value += loss(np.zeros_like(rest), rest)[0]
-    modes = spectrum.shape[1] * spectrum.shape[2]
     derivative *= window * window.dtype.type(2 * weight / modes)
     scale_wave(inner, derivative)
     for block in band.outside:
@@ -207,13 +218,26 @@ def pattern_sums(a: Array) -> Array:
 
 
 def squared_norms(a: Array) -> Array:
-    """``Σ a²`` over (ny, nx) per pattern; along rows in the working precision, then in float64."""
-    return np.einsum("bij,bij->bi", a, a).sum(axis=-1, dtype=np.float64)
+    """``Σ a²`` over (ny, nx) per pattern; some rows in the working precision, then in float64."""
+    count, ny, nx = a.shape
+    rows = _rows_at_once(ny, nx)
+    strips = a.reshape(count, ny // rows, rows * nx)
+    # Dot products of BLAS, in less than half the time of einsum.
+    return (strips[..., None, :] @ strips[..., None]).sum(axis=(1, 2, 3), dtype=np.float64)
 
 
-def lsq_sqrt(intensity: Array, data: Array) -> tuple[Array, Array]:
-    """``Σ(√I - √D)²`` per pattern and its derivative ``(√I - √D)/√I`` (``-√D`` where I = 0)."""
-    amplitude = np.sqrt(intensity)
+@lru_cache
+def _rows_at_once(ny: int, nx: int) -> int:
+    """How many rows make up at most `_AT_ONCE` numbers, a divisor of `ny`; at least one."""
+    return max(k for k in range(1, ny + 1) if ny % k == 0 and k * nx <= max(nx, _AT_ONCE))
+
+
+def lsq_sqrt(intensity: Array, data: Array, amplitude: Array | None = None) -> tuple[Array, Array]:
+    """``Σ(√I - √D)²`` per pattern and its derivative ``(√I - √D)/√I`` (``-√D`` where I = 0).
+
+    The `amplitude` ``√I``, from those who have it, is used up.
+    """
+    amplitude = np.sqrt(intensity) if amplitude is None else amplitude
     residual = amplitude - np.sqrt(data)
     value = squared_norms(residual)
     amplitude += amplitude == 0
@@ -321,10 +345,18 @@ class Loss:
         """`floor`, or what stands in for it where there has to be one."""
         return self.floor or (SHIFT if self.name == "ml_shifted" else 0.0)
 
-    def __call__(self, intensity: Array, data: Array) -> tuple[Array, Array]:
-        """Values (B,) and derivatives (B, ny, nx) of intensities and data (B, ny, nx)."""
+    def __call__(
+        self, intensity: Array, data: Array, amplitude: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Values (B,) and derivatives (B, ny, nx) of intensities and data (B, ny, nx).
+
+        The `amplitude` ``√I`` may be given where it is known, and is used up.
+        """
         if self.name == "ml":
             return ml(intensity, data, self.constant)
         if self.name == "ml_shifted":
             return ml_shifted(intensity, data, self.constant)
-        return LOSSES[self.name](intensity, data)
+        function = LOSSES[self.name]
+        if function is lsq_sqrt:
+            return lsq_sqrt(intensity, data, amplitude)
+        return function(intensity, data)
