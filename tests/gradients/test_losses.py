@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pyptyx.physics.kernels.reference import LOSSES, Loss, ml
+from pyptyx.physics.kernels.reference import LOSSES, Loss, ml, squared_norms
 from tests.gradients.checks import central_difference
 
 SHAPE = (3, 5, 8)
@@ -120,3 +120,30 @@ def test_single_precision_stays_single_but_sums_double(name, counts):
     value, derivative = LOSSES[name](intensity, data)
     assert value.dtype == np.float64
     assert derivative.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(3, 97, 60), (2, 85, 90), (4, 1, 2500), (0, 6, 7)])
+def test_squares_of_many_numbers_are_added_exactly_enough(shape):
+    """In strips of rows; one row where their number is prime or a row is long."""
+    a = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    expected = (a.astype(np.float64) ** 2).sum(axis=(1, 2))
+    got = squared_norms(a)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_squares_that_overflow_are_infinite_without_a_warning():
+    a = np.full((2, 5, 8), 1e30, np.float32)
+    a[0] = 2
+    assert squared_norms(a).tolist() == [160, np.inf]
+
+
+def test_an_amplitude_that_is_known_changes_nothing():
+    rng = np.random.default_rng(3)
+    intensity = rng.random((3, 7, 10))
+    intensity[:, 2] = 0
+    data = rng.poisson(2.0, intensity.shape).astype(np.float64)
+    for loss in (Loss("lsq_sqrt"), Loss("gauss_compressed"), Loss("ml", 0.3), Loss("lsq")):
+        expected = loss(intensity, data)
+        for got, one in zip(loss(intensity, data, np.sqrt(intensity)), expected, strict=True):
+            np.testing.assert_array_equal(got, one)
