@@ -29,12 +29,15 @@ class Scene:
         self.loss = others.pop("loss", Loss("lsq_sqrt"))
         geometry = others.pop("geometry", DetectorGeometry())
         behind = others.pop("behind", ())
+        tilt = others.pop("tilt", TiltPlan())
         assert not others
         rng = np.random.default_rng(3)
         ny, nx = shape
         gaps = (7.0, 4.0, 7.0, 5.5)[: slices - 1]  # one distance occurs twice
         grid = Grid(shape, (0.2, 0.23), 0.03, self.cutoff)
-        self.spec = ModelSpec(grid, gaps, shift=shift, geometry=geometry, dtype=self.dtype)
+        self.spec = ModelSpec(
+            grid, gaps, tilt=tilt, shift=shift, geometry=geometry, dtype=self.dtype
+        )
         self.count = 7
 
         def waves(*size):
@@ -53,6 +56,9 @@ class Scene:
         if "current" in behind:
             self.x["current"] = rng.normal(size=self.count)
             self.x["current"][2] = 0
+
+        if tilt.inside:
+            self.x["tilts"] = rng.normal(scale=0.01, size=(1, 6))
 
     def batch(self, indices):
         return Batch(indices, np.rint(self.x["positions"][indices]).astype(int))
@@ -144,6 +150,32 @@ def test_agrees_about_what_surrounds_the_waves(behind, crop, loss, dtype):
     scene.check((*ALL, *behind), size=3)
     scene.check(behind)
     scene.check(("object",))
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("shift", [True, False])
+@pytest.mark.parametrize("slices", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(15, 12), (9, 32)], ids=str)
+def test_agrees_about_a_tilted_specimen(shape, slices, shift, dtype):
+    scene = Scene(shape, slices, shift=shift, tilt=TiltPlan(inside=True), dtype=dtype)
+    scene.check((*ALL, "tilts"), size=3)
+    scene.check(("tilts",))
+    scene.check(ALL)
+
+
+def test_a_tilt_that_changes_between_evaluations():
+    scene = Scene(tilt=TiltPlan(inside=True))
+    model = scene.model("auto")
+    evaluator = fused(model, scene.loss, scene.x)
+    for wanted in (ALL, (*ALL, "tilts"), ("tilts",), ()):
+        scene.x["tilts"] = scene.x["tilts"] - 0.003
+        got = scene.evaluated(evaluator, model, wanted)
+        expected = scene.expected(wanted)
+        np.testing.assert_allclose(got[0], expected[0], rtol=1e-12)
+        for key in wanted:
+            np.testing.assert_allclose(
+                got[2][key], expected[2][key], atol=1e-12 * abs(expected[2][key]).max()
+            )
 
 
 def test_batches_add_up():
@@ -263,7 +295,9 @@ SUPPORTED = Scene()
         ({"near_field": NearFieldOptics()}, {}, "near field"),
         ({"geometry": DetectorGeometry(upsample=3)}, {}, "binned"),
         ({"masks": np.ones((3, 15, 12))}, {}, "virtual detectors"),
-        ({"tilt": TiltPlan(inside=True)}, {}, "tilted"),
+        ({"tilt": TiltPlan(before=True)}, {}, "beam is tilted"),
+        ({"tilt": TiltPlan(after=True)}, {}, "beam is tilted"),
+        ({"tilt": TiltPlan(inside=True)}, {"tilts": np.ones((7, 6))}, "tilt of its own"),
         ({"num_aberrations": 4}, {}, "aberrations"),
         ({"plates": True}, {}, "plates"),
         ({"patch_band_limit": True}, {}, "window of the object"),

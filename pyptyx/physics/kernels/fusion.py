@@ -37,9 +37,7 @@ def objections(
         "the detector is in the near field": spec.near_field is not None,
         "the patterns are binned": spec.geometry.upsample != 1,
         "virtual detectors are compared, not patterns": spec.masks is not None,
-        "the beam or the specimen is tilted": spec.tilt.before
-        or spec.tilt.inside
-        or spec.tilt.after,
+        "the beam is tilted": spec.tilt.before or spec.tilt.after,
         "the probe has local aberrations": spec.num_aberrations > 0,
         "phase plates multiply the probe": spec.plates,
         "every window of the object is band-limited": spec.patch_band_limit,

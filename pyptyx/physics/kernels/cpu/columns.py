@@ -40,21 +40,39 @@ def illuminate(strips, spectrum, constants, scratch):
 
 
 @part
-def propagate(strips, gap, conjugate, constants, scratch):
-    """From slice to slice, or back the gradient."""
+def propagate(strips, table, kept, constants, scratch):
+    """From slice to slice; the spectrum behind the gap is kept, if there is a place for it."""
     ny, lit = constants.size[0], constants.lit
     source, block = scratch.source, scratch.block
     size = 2 * vector_size(strips)
-    table = constants.propagators[constants.gaps[gap]]
     for strip in lit:
         start = strip * ny * size
         transform_block(block, strips, constants.line_y, start, 0)
-        if conjugate:
+        for place in range(0, ny * size, size):
+            points.multiply(source, block, table, place, start + place)
+        if len(kept):
             for place in range(0, ny * size, size):
-                points.multiply_conjugate(source, block, table, place, start + place)
-        else:
-            for place in range(0, ny * size, size):
-                points.multiply(source, block, table, place, start + place)
+                points.copy(kept, source, start + place, place, 0)
+        _columns_to_real_space(strips, strip, constants, scratch)
+
+
+@part
+def propagate_vjp(strips, table, kept, marginals, constants, scratch):
+    """Adjoint of `propagate`.
+
+    If the spectrum has been kept, the sums of ``Im(a* g)`` over columns and over rows, from which
+    the gradient of the tilt follows, are added to the `marginals`.
+    """
+    ny, lit = constants.size[0], constants.lit
+    source, block = scratch.source, scratch.block
+    size = 2 * vector_size(strips)
+    for strip in lit:
+        start = strip * ny * size
+        transform_block(block, strips, constants.line_y, start, 0)
+        if len(kept):
+            _add_marginals(kept, start, strip, marginals, constants, scratch)
+        for place in range(0, ny * size, size):
+            points.multiply_conjugate(source, block, table, place, start + place)
         _columns_to_real_space(strips, strip, constants, scratch)
 
 
@@ -95,7 +113,7 @@ def illuminate_vjp(strips, spectrum, target, marginals, constants, scratch):
     The sums of ``Im(a* g)`` over columns and over rows, from which the gradient of the shift
     follows, are added to the `marginals` unless those are empty.
     """
-    rows, columns = marginals
+    wants_shift = len(marginals[0]) > 0
     ny, lit = constants.size[0], constants.lit
     source, block = scratch.source, scratch.block
     ramp_y, ramp_x = scratch.ramp_y, scratch.ramp_x
@@ -107,28 +125,34 @@ def illuminate_vjp(strips, spectrum, target, marginals, constants, scratch):
             at, place = start + y * size, y * size
             if len(target):
                 points.modulate_vjp(target, block, ramp_y, ramp_x, at, place, 2 * y, strip * size)
-            if len(rows):
+            if wants_shift:
                 points.modulate(source, spectrum, ramp_y, ramp_x, place, at, 2 * y, strip * size)
-        if len(rows):
-            _add_marginals(source, block, strip, rows, columns, constants)
+        if wants_shift:
+            _add_marginals(source, 0, strip, marginals, constants, scratch)
 
 
 @part
-def _add_marginals(spectrum, gradient, strip, rows, columns, constants):
+def _add_marginals(spectrum, start, strip, marginals, constants, scratch):
+    """Of one strip of a spectrum and the gradient in the block; what reaches beyond nx is 0."""
+    rows, columns = marginals
     ny, nx = constants.size
-    order = constants.order
+    order, gradient, sums = constants.order, scratch.block, scratch.counts
     width = len(order)
     for k in range(width):
-        x = strip * width + order[k]
-        if x >= nx:
-            continue
-        total = 0.0
-        for y in range(ny):
-            real, imag = 2 * y * width + k, 2 * y * width + k + width
-            v = spectrum[real] * gradient[imag] - spectrum[imag] * gradient[real]
-            rows[y] += v
+        sums[k] = 0
+    for y in range(ny):
+        real, place = start + 2 * y * width, 2 * y * width
+        total = sums.dtype.type(0)
+        for k in range(width):
+            v = spectrum[real + k] * gradient[place + width + k]
+            v -= spectrum[real + width + k] * gradient[place + k]
+            sums[k] += v
             total += v
-        columns[x] += total
+        rows[y] += total
+    for k in range(width):
+        x = strip * width + order[k]
+        if x < nx:
+            columns[x] += sums[k]
 
 
 @part

@@ -21,12 +21,18 @@ from pyptyx.physics.kernels.cpu.layout import (
     to_strips,
 )
 from pyptyx.physics.kernels.cpu.patterns import Wanted, evaluate
-from pyptyx.physics.kernels.cpu.workspace import Scratch, constants_of, scratch_for
+from pyptyx.physics.kernels.cpu.workspace import (
+    Scratch,
+    constants_of,
+    distances_of,
+    propagators_of,
+    scratch_for,
+)
 from pyptyx.physics.kernels.fast_cpu import LOSS_NUMBERS
 from pyptyx.physics.kernels.fusion import check_batch, current_factor, objections
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ModelSpec
-from pyptyx.physics.tilt import Separable
+from pyptyx.physics.tilt import INSIDE, Separable
 from pyptyx.vector_fft.vectors import vector_length
 from pyptyx.vector_fft.windows import can_transform
 
@@ -49,6 +55,8 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
         "a row of the window does not fill a vector": spec.grid.shape[1]
         < vector_length(np.empty(0, spec.dtype).real.dtype),
         "waves between slices are not to be kept": spec.wave_storage != "store",
+        "every measurement has a tilt of its own": spec.tilt.inside
+        and len(variables["tilts"]) != 1,
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 
@@ -69,6 +77,10 @@ class StripEvaluator:
         self._spec = spec
         self._loss = loss
         self._shift = Separable(-2 * np.pi * grid.f_y, -2 * np.pi * grid.f_x, backend, spec.dtype)
+        # As in Multislice; the factors are formed in double precision.
+        ramps = [-2 * np.pi * d for d in distances_of(spec)] if spec.tilt.inside else []
+        self._turns = [Separable(a * grid.q_y, a * grid.q_x, backend, complex) for a in ramps]
+        self._turned: tuple[np.ndarray, ...] = ()
         self._constants = constants_of(spec, self._real)
         self._lit = collect(grid.mask[None].astype(self._real), spec.geometry)[0]
         self._roots = np.zeros(0, self._real)
@@ -92,7 +104,7 @@ class StripEvaluator:
             Patterns with zero frequency in the corner.
         acc : dict
             Accumulators of the wanted gradients: any of ``object, probe, positions, current,
-            background``.
+            background, tilts``.
         weight : float
             Of the gradients; the loss is returned without it.
 
@@ -111,7 +123,12 @@ class StripEvaluator:
             self._begin(state, acc)
         assert self._state is not None
         assert self._scratch is not None
-        wanted = Wanted("object" in acc, "probe" in acc, "positions" in acc and spec.shift)
+        wanted = Wanted(
+            object="object" in acc,
+            probe="probe" in acc,
+            positions="positions" in acc and spec.shift,
+            tilt="tilts" in acc and spec.tilt.inside,
+        )
         count, (ny, nx) = len(batch.corners), spec.grid.shape
         shifts = np.zeros((0, 2))
         marginals = np.zeros((0, ny)), np.zeros((0, nx))
@@ -138,7 +155,7 @@ class StripEvaluator:
             (*number, real(share), real(weight)),
             wanted,
             tuple(self._sums[name] for name in _STATE),
-            (value, sse, *marginals, pull),
+            (value, sse, *marginals, pull, *self._turned),
             self._constants,
             self._scratch,
         )
@@ -167,6 +184,9 @@ class StripEvaluator:
                 strips = self._sums["background"].reshape(-1, shape[0], len(self._constants.order))
                 g = collect(from_real_strips(strips, shape)[None], self._spec.geometry)[0]
                 acc["background"] += 2 * self._roots * g
+            if "tilts" in acc and self._turns:
+                for turn, *marginals in zip(self._turns, *self._turned, strict=True):
+                    acc["tilts"][0, INSIDE] += turn.gradient(*(m[None] for m in marginals))[0]
         self.reset()
 
     def reset(self) -> None:
@@ -196,6 +216,20 @@ class StripEvaluator:
         }
         if "object" not in wanted:
             self._sums["object"] = np.zeros((0, 2, 0, 0), self._real)
+        shape = self._spec.grid.shape
+        if self._turns:
+            factors = [turn.factor(state["tilts"][:, INSIDE])[0] for turn in self._turns]
+            propagators = propagators_of(self._spec, self._real, factors)
+            self._constants = self._constants._replace(propagators=propagators)
+        distances = len(self._constants.propagators)
+        self._turned = tuple(np.zeros((distances, n)) for n in shape)
         announce(evaluate)
-        if self._scratch is None or self._scratch.waves.shape[:2] != (slices, modes):
-            self._scratch = scratch_for(self._spec.grid.shape, slices, modes, self._real)
+        self._make_room(slices, modes, bool(self._turns) and "tilts" in acc)
+
+    def _make_room(self, slices: int, modes: int, keep: bool) -> None:
+        """Memory for waves, and for spectra behind the gaps to `keep`."""
+        if self._scratch is not None:
+            there = self._scratch.waves.shape[:2], self._scratch.between.shape[2] > 0
+            if there == ((slices, modes), keep):
+                return
+        self._scratch = scratch_for(self._spec.grid.shape, slices, modes, self._real, keep)

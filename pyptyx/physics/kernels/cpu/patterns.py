@@ -16,6 +16,7 @@ from pyptyx.physics.kernels.cpu.columns import (
     illuminate,
     illuminate_vjp,
     propagate,
+    propagate_vjp,
 )
 from pyptyx.physics.kernels.cpu.rows import transmit, transmit_vjp
 
@@ -26,6 +27,7 @@ class Wanted(NamedTuple):
     object: bool
     probe: bool
     positions: bool
+    tilt: bool
 
 
 @compile_for_cpu
@@ -46,18 +48,19 @@ def evaluate(batch, state, loss, wanted, gradients, results, constants, scratch)
     gradients : tuple
         Like the state; what is not wanted has length 0.
     results : tuple
-        ``loss``, ``sse`` (B,), the marginals ``rows (B or 0, ny)``, ``columns``, and ``pull (B or
-        0,)``, the sum of ``l'(I)`` times what the waves have in I; float64.
+        ``loss``, ``sse`` (B,), the marginals ``rows (B or 0, ny)``, ``columns``, ``pull (B or
+        0,)``, the sum of ``l'(I)`` times what the waves have in I, and the marginals of tilted
+        propagation, ``rows (distances, ny)``, ``columns``, to which is added; float64.
     constants : Constants
     scratch : Scratch
     """
     corners, shifts, light, data = batch
     obj, probe, spectrum, background = state
-    values, sse, _rows, _columns, pull = results
+    values, sse, _rows, _columns, pull, _turned_rows, _turned_columns = results
     code, constant, share, weight = loss
     slices, strips = len(obj), scratch.strips
     behind = background, gradients[3], len(pull) + len(gradients[3]) > 0
-    back = wanted.object or wanted.probe or wanted.positions
+    back = wanted.object or wanted.probe or wanted.positions or wanted.tilt
     for k in range(len(corners)):
         top, left = corners[k]
         if len(shifts):
@@ -70,7 +73,8 @@ def evaluate(batch, state, loss, wanted, gradients, results, constants, scratch)
             for z in range(slices):
                 transmit((z, mode, top, left), obj, probe[mode], constants, scratch)
                 if z < slices - 1:
-                    propagate(strips[mode], z, False, constants, scratch)
+                    table, kept = constants.propagators[constants.gaps[z]], scratch.between[z, mode]
+                    propagate(strips[mode], table, kept, constants, scratch)
         values[k], sse[k], total = detect(data[k], loss, behind, back, constants, scratch)
         if len(pull):
             pull[k] = total
@@ -84,7 +88,7 @@ def _pull_back(k, batch, state, wanted, gradients, results, constants, scratch):
     corners, shifts, _light, _data = batch
     obj, probe, spectrum, _background = state
     g_object, g_probe, g_spectrum, _g_background = gradients
-    _values, _sse, rows, columns, _sums = results
+    _values, _sse, rows, columns, _pull, turned_rows, turned_columns = results
     strips = scratch.strips
     top, left = corners[k]
     for mode in range(len(strips)):
@@ -93,7 +97,10 @@ def _pull_back(k, batch, state, wanted, gradients, results, constants, scratch):
             g = g_object, g_probe[mode], goes_on
             transmit_vjp((z, mode, top, left), obj, probe[mode], g, constants, scratch)
             if z > 0:
-                propagate(strips[mode], z - 1, True, constants, scratch)
+                distance, kept = constants.gaps[z - 1], scratch.between[z - 1, mode]
+                marginals = turned_rows[distance], turned_columns[distance]
+                table = constants.propagators[distance]
+                propagate_vjp(strips[mode], table, kept, marginals, constants, scratch)
         if len(shifts) and (wanted.probe or wanted.positions):
             marginals = (rows[k], columns[k]) if len(rows) else (shifts[0, :0], shifts[0, :0])
             illuminate_vjp(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +78,8 @@ class Scratch(NamedTuple):
     source, block : ndarray
         Lines before and after a transform.
     intensity, counts, derivative : ndarray, (ny * width,)
+    between : ndarray, (slices - 1, modes, strips * ny * 2 * width or 0)
+        Spectra behind the gaps, if they are wanted.
     ramp_y, ramp_x : ndarray
         Factors that shift the probe: per row, and in strips.
     turns : ndarray of complex128, (max(ny, nx) // 2 + 1,)
@@ -91,6 +94,7 @@ class Scratch(NamedTuple):
     intensity: np.ndarray
     counts: np.ndarray
     derivative: np.ndarray
+    between: np.ndarray
     ramp_y: np.ndarray
     ramp_x: np.ndarray
     turns: np.ndarray
@@ -103,10 +107,7 @@ def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
     width = vector_length(real)
     bounds = strip_bounds(grid.band.columns, nx, width)
     lit = [k for first, last in bounds for k in range(first // width, -(-last // width))]
-    distances = sorted(set(spec.distances_A))
-    # 1/N belongs to the inverse transform, which leaves it out.
-    factors = [(fresnel_propagator(grid, d) / grid.size).astype(spec.dtype) for d in distances]
-    tables = [to_strips(factor).reshape(-1) for factor in factors]
+    distances = distances_of(spec)
     blocks = -(-ny // width)
     places = _places(spec, width)
     measured = (places.rows[:, None] >= 0) & (places.columns[:nx] >= 0)
@@ -114,7 +115,7 @@ def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
         size=(ny, nx),
         lit=np.array(lit, np.int64),
         mask=real_strips((grid.mask & measured).astype(real)).reshape(-1),
-        propagators=np.array(tables or np.zeros((0, 0)), real),
+        propagators=propagators_of(spec, real),
         gaps=np.array([distances.index(d) for d in spec.distances_A], np.int64),
         rows=(np.arange(blocks * width) < ny).astype(real),
         order=np.array(block_order(width), np.int64),
@@ -122,6 +123,24 @@ def constants_of(spec: ModelSpec, real: np.dtype[Any]) -> Constants:
         line_y=line(ny, real),
         line_x=line(nx, real),
     )
+
+
+def distances_of(spec: ModelSpec) -> list[float]:
+    """The distances in Å that occur between slices."""
+    return sorted(set(spec.distances_A))
+
+
+def propagators_of(
+    spec: ModelSpec, real: np.dtype[Any], turns: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
+    """Propagators of all distances in strips, times a factor (ny, nx) each for a tilt."""
+    distances = distances_of(spec)
+    # 1/N belongs to the inverse transform, which leaves it out.
+    factors = [fresnel_propagator(spec.grid, d) / spec.grid.size for d in distances]
+    if turns is not None:
+        factors = [factor * turn for factor, turn in zip(factors, turns, strict=True)]
+    tables = [to_strips(factor.astype(spec.dtype)).reshape(-1) for factor in factors]
+    return np.array(tables or np.zeros((0, 0)), real)
 
 
 def _places(spec: ModelSpec, width: int) -> Places:
@@ -137,8 +156,13 @@ def _places(spec: ModelSpec, width: int) -> Places:
     return Places(*(a.astype(np.int64) for a in (rows, columns, runs)))
 
 
-def scratch_for(shape: tuple[int, int], slices: int, modes: int, real: np.dtype[Any]) -> Scratch:
-    """Memory for patterns of a model with so many slices and modes, all zero at first."""
+def scratch_for(
+    shape: tuple[int, int], slices: int, modes: int, real: np.dtype[Any], keep: bool
+) -> Scratch:
+    """Memory for patterns of a model with so many slices and modes, all zero at first.
+
+    Only to `keep` spectra behind the gaps is there a place for them.
+    """
     width = vector_length(real)
     (ny, nx), (high, wide) = shape, (-(-n // width) * width for n in shape)
 
@@ -157,6 +181,7 @@ def scratch_for(shape: tuple[int, int], slices: int, modes: int, real: np.dtype[
         intensity=zeros(ny * width),
         counts=zeros(ny * width),
         derivative=zeros(ny * width),
+        between=zeros(slices - 1, modes, 2 * ny * wide * keep),
         ramp_y=zeros(2 * ny),
         ramp_x=zeros(2 * wide),
         turns=np.zeros(max(shape) // 2 + 1, np.complex128),

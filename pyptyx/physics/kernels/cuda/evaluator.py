@@ -36,6 +36,7 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
     single = np.dtype(spec.dtype) == np.complex64
     reasons = {
         "the working precision is not single": not single,
+        "the specimen is tilted": spec.tilt.inside,
     } | objections(spec, loss, variables, losses=LOSSES, transforms=can_transform)
     return next((reason for reason, applies in reasons.items() if applies), None)
 
