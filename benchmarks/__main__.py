@@ -46,7 +46,7 @@ def evaluation(params: dict[str, Any]) -> Iterator[Callable[[], object]]:
         Parameters of a run.
     """
     with build(params, need=EVALUATION_NEEDS) as problem:
-        refined = {name: problem.x[name] for name in ("object", "probe")}
+        refined = {k: v for k, v in problem.x.items() if k in ("object", "probe", "tilts")}
 
         def evaluate() -> None:
             problem.data_term.evaluate(problem.x, trees.zeros_like(refined))

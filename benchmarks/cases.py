@@ -27,6 +27,8 @@ class Case:
         Positions between pixels, so that the probe is shifted by Fourier transforms.
     of : int
         Patterns of the whole scan, of which `scan` is a part; 0 if it is all.
+    tilt : bool
+        One tilt of the specimen, which is refined.
     """
 
     n: int
@@ -35,6 +37,7 @@ class Case:
     scan: tuple[int, int]
     shift: bool = False
     of: int = 0
+    tilt: bool = False
 
     @property
     def patterns(self) -> int:
@@ -69,6 +72,7 @@ CASES = {
     "n=96, shifted": Case(n=96, slices=1, modes=1, scan=(14, 16), shift=True),
     "n=96, 4 modes": Case(n=96, slices=1, modes=4, scan=(8, 10), shift=True),
     "n=96, 10 slices": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True),
+    "the same, tilted": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True, tilt=True),
     "mixed": Case(n=128, slices=1, modes=4, scan=(8, 10)),
     "multislice": Case(n=128, slices=10, modes=1, scan=(16, 20)),
     "186 = 6 x 31": Case(n=186, slices=1, modes=1, scan=(6, 8)),
@@ -103,6 +107,7 @@ SETS = {"standard": CASES, "public": PUBLIC, "sweep": SWEEP}
 _PIXEL_A = 0.2
 _STEP_PX = 4
 _FRACTION_PX = 0.3
+_TILT_RAD = 2e-3, -1e-3
 
 
 def params_of(case: Case, dtype: str, devices: int | str = 1, seed: int = 0) -> dict[str, Any]:
@@ -131,6 +136,8 @@ def params_of(case: Case, dtype: str, devices: int | str = 1, seed: int = 0) -> 
     size = [fast_length(int(np.ceil(positions[:, axis].max())) + case.n + 2) for axis in (0, 1)]
     phase = rng.normal(scale=0.1, size=(*size, case.slices, 1))
     probe = _probe(case)
+    tilts = np.zeros((1, 6))
+    tilts[0, 2:4] = _TILT_RAD if case.tilt else 0
     mean = np.mean(np.abs(np.fft.fft2(probe, axes=(0, 1))) ** 2, axis=2)
     dataset = rng.poisson(np.fft.fftshift(mean), size=(case.patterns, case.n, case.n))
     return {
@@ -143,6 +150,8 @@ def params_of(case: Case, dtype: str, devices: int | str = 1, seed: int = 0) -> 
         "pixel_size_x_A": _PIXEL_A,
         "pixel_size_y_A": _PIXEL_A,
         "acc_voltage": 300.0,
+        "tilts": tilts,
+        "update_tilts": int(case.tilt),
         "skip_preprocessing": True,
         "update_obj": 1,
         "update_probe": 1,

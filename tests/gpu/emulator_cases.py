@@ -10,6 +10,7 @@ from pyptyx.physics.grid import Grid
 from pyptyx.physics.kernels.cuda import PencilEvaluator
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ForwardModel, ModelSpec
+from pyptyx.physics.tilt import TiltPlan
 
 ON_DEVICE = {"object": np.complex64, "probe": np.complex64, "background": np.float32}
 """Variables on the device and their types there."""
@@ -31,6 +32,7 @@ class Case:
     weight: float = 0.7
     crop: tuple[int, int] = (0, 0)
     behind: tuple[str, ...] = ()
+    tilt: bool = False
     variables: dict = field(init=False)
     data: np.ndarray = field(init=False)
 
@@ -52,6 +54,8 @@ class Case:
         if "current" in self.behind:
             self.variables["current"] = rng.normal(size=self.patterns)
             self.variables["current"][2] = 0
+        if self.tilt:
+            self.variables["tilts"] = rng.normal(scale=0.02, size=(1, 6))
         model = self.model()
         intensity = model.forward(model.prepare(self.variables), self.batch())[0]
         spread = rng.uniform(0.5, 1.5, intensity.shape)
@@ -62,7 +66,8 @@ class Case:
         gaps = tuple(5.0 + 2 * z for z in range(self.slices - 1))
         grid = Grid(self.shape, (0.2, 0.17), 0.025, self.cutoff)
         geometry = DetectorGeometry(self.crop)
-        return ModelSpec(grid, gaps, shift=self.shift, geometry=geometry, dtype=dtype)
+        tilt = TiltPlan(inside=self.tilt)
+        return ModelSpec(grid, gaps, tilt, shift=self.shift, geometry=geometry, dtype=dtype)
 
     def model(self):
         return ForwardModel(self.spec(np.complex128), Backend())

@@ -12,8 +12,8 @@ from tests.gpu.emulator_nvrtc import compile_cubin, cupy_nvrtc, kernels, needs_n
 SHARED = 48 * 1024
 """Shared memory of a block on every architecture without asking for more."""
 
-AROUND = dict(crop=(3, 5), background=True, light=True)
-"""What may surround the waves."""
+AROUND = dict(crop=(3, 5), background=True, light=True, tilt=True)
+"""What a model may have beside the waves."""
 
 # Every architecture, size, loss, kind of data and way of summing at least once.
 BUILDS = {

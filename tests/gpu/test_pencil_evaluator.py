@@ -262,7 +262,7 @@ REFUSED = {
     "near field": dict(near_field=NearFieldOptics()),
     "binned": dict(geometry=DetectorGeometry(upsample=2)),
     "virtual": dict(masks=np.ones((2, 20, 24))),
-    "tilted": dict(tilt=TiltPlan(inside=True)),
+    "beam is tilted": dict(tilt=TiltPlan(before=True)),
     "aberrations": dict(num_aberrations=3),
     "plates": dict(plates=True),
     "every window": dict(patch_band_limit=True),
@@ -289,6 +289,26 @@ def test_a_model_that_is_refused(word, case):
 )
 def test_variables_that_are_refused(word, extra, case):
     assert word in unsupported(case.spec(), "ml", VARIABLES | extra)
+
+
+def test_a_tilt_per_measurement_is_refused(case):
+    spec = replace(case.spec(), tilt=TiltPlan(inside=True))
+    assert unsupported(spec, "ml", VARIABLES | {"tilts": np.empty((1, 6))}) is None
+    assert "tilt of its own" in unsupported(spec, "ml", VARIABLES | {"tilts": np.empty((5, 6))})
+
+
+@needs_compiler
+def test_a_tilt_that_changes(backend):
+    case = Case(slices=3, modes=1, patterns=5, tilt=True)
+    evaluator = case.evaluator(backend)
+    for _ in range(3):
+        case.variables["tilts"] = case.variables["tilts"] - 0.01
+        for wanted in (("tilts",), ("object", "tilts"), ()):
+            expected = case.expected(wanted)
+            losses, gradients = evaluate(case, backend, evaluator, split(range(5), 3), wanted)
+            np.testing.assert_allclose(losses, expected[0], rtol=1e-6)
+            for key in wanted:
+                assert relative(gradients[key], expected[2][key]) < 5e-5, key
 
 
 def test_a_loss_that_is_refused(case):

@@ -38,6 +38,8 @@ def objections(
         "the patterns are binned": spec.geometry.upsample != 1,
         "virtual detectors are compared, not patterns": spec.masks is not None,
         "the beam is tilted": spec.tilt.before or spec.tilt.after,
+        "every measurement has a tilt of its own": spec.tilt.inside
+        and len(variables["tilts"]) != 1,
         "the probe has local aberrations": spec.num_aberrations > 0,
         "phase plates multiply the probe": spec.plates,
         "every window of the object is band-limited": spec.patch_band_limit,

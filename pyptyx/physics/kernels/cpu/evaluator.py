@@ -55,8 +55,6 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
         "a row of the window does not fill a vector": spec.grid.shape[1]
         < vector_length(np.empty(0, spec.dtype).real.dtype),
         "waves between slices are not to be kept": spec.wave_storage != "store",
-        "every measurement has a tilt of its own": spec.tilt.inside
-        and len(variables["tilts"]) != 1,
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 

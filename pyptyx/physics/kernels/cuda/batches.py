@@ -18,12 +18,18 @@ Array = Any
 
 
 def separable_propagator(
-    grid: Grid, distances_A: tuple[float, ...], columns: np.ndarray
+    grid: Grid, distances_A: tuple[float, ...], columns: np.ndarray, tilt: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Factors of ``exp(-iπ λ d q²)/N`` along y, (gaps, ny), and x, (gaps, stored), complex64."""
-    phase = -1j * np.pi * grid.wavelength_A * np.reshape(distances_A, (-1, 1))
-    p_y = np.exp(phase * grid.q_y**2)
-    p_x = np.exp(phase * grid.q_x[columns] ** 2) / grid.size
+    """Factors of ``exp(-iπ d (λ q² + 2 q·τ))/N`` along y, (gaps, ny), and x, (gaps, stored).
+
+    For slopes τ (y, x) of the specimen; complex64.
+    """
+    phase = -1j * np.pi * np.reshape(distances_A, (-1, 1))
+
+    def factor(q: np.ndarray, slope: float) -> np.ndarray:
+        return np.exp(phase * (grid.wavelength_A * q**2 + 2 * slope * q))
+
+    p_y, p_x = factor(grid.q_y, tilt[0]), factor(grid.q_x[columns], tilt[1]) / grid.size
     return p_y.astype(np.complex64), p_x.astype(np.complex64)
 
 
@@ -50,12 +56,27 @@ class BatchRunner:
         self._workspace = Workspace(layout, self._slices, backend)
         self._replays: dict[tuple[int, frozenset[str]], Replay] = {}
         self._records: dict[tuple[int, frozenset[str]], np.ndarray] = {}
-        p_y, p_x = separable_propagator(grid, distances_A, layout.stored_columns())
+        self._grid = grid
+        self._distances_A = distances_A
+        self._tilt = 0.0, 0.0
+        p_y, p_x = self._propagators()
         self._constants = {
             "reach": backend.asarray(reach(grid.mask, layout)),
-            "propagator_y": backend.asarray(p_y),
-            "propagator_x": backend.asarray(p_x),
+            "propagator_y": p_y,
+            "propagator_x": p_x,
         }
+
+    def turn(self, tilt: tuple[float, float]) -> None:
+        """Tilt the specimen by slopes (y, x) from the next batch on."""
+        if tilt != self._tilt:
+            self._tilt = tilt
+            for name, a in zip("yx", self._propagators(), strict=True):
+                self._constants[f"propagator_{name}"][...] = a
+
+    def _propagators(self) -> list[Array]:
+        columns = self._layout.stored_columns()
+        factors = separable_propagator(self._grid, self._distances_A, columns, self._tilt)
+        return [self._backend.asarray(factor) for factor in factors]
 
     def run(
         self,

@@ -64,14 +64,38 @@ KERNEL(COLUMN_THREADS) propagate(Record task, int z) {
     column.store(v, incoming_of(task, z + 1) + start);
 }
 
-// Adjoint of propagate, in place.
-KERNEL(COLUMN_THREADS) propagate_vjp(Record task, int z) {
-    COLUMN_ROOM;
+// Sum of Im(a* g) times the frequencies over the block, a being the spectrum behind gap z and g the
+// gradient of it; NY times too large, like the transform of what propagate stored.
+INLINE double2 slopes_by_tilt(const Task* task, const Column& column, int z, const Complex* g,
+                              double2* sums) {
+    Complex a[AlongY::SLOTS] = {};
+    column.load(incoming_of(task, z + 1) + mixed_row(blockIdx.y, blockIdx.z, 0), a);
+    AlongY::forward(a, column.line, column.t);
+    float along_y = 0.0f, along_x = 0.0f;
+    if (column.inside) {
+        const float f_x = signed_frequency(frequency_of(column.number), NX);
+        visit<AlongY, AlongY::LAST>(column.t, [&](int s, int ky) {
+            const float v = lit(ky, column.reach) ? conj_times(a[s], g[s]).y : 0.0f;
+            along_y += v * signed_frequency(ky, NY);
+            along_x += v * f_x;
+        });
+    }
+    return block_sum<COLUMN_THREADS>({along_y, along_x}, sums);
+}
+
+// Adjoint of propagate, in place; the slopes by the tilt on demand.
+template <bool SLOPES>
+INLINE void pull_through_gap(const Task* task, int z, Complex* room, double2* sums) {
     const Column column(task, room);
-    const long long start = mixed_row(blockIdx.y, blockIdx.z, 0);
+    Complex* wave = task->wave + mixed_row(blockIdx.y, blockIdx.z, 0);
     Complex v[AlongY::SLOTS] = {};
-    column.load(task->wave + start, v);
+    column.load(wave, v);
     AlongY::forward(v, column.line, column.t);
+    if (SLOPES) {
+        const double2 total = slopes_by_tilt(task, column, z, v, sums);
+        const long long part = (z * task->batch + blockIdx.y) * MODES + blockIdx.z;
+        if (threadIdx.x == 0) task->tilt_parts[part * LIT_GROUPS + blockIdx.x] = total;
+    }
     if (column.inside) {
         const Complex* p_y = task->propagator_y + z * NY;
         const Complex p_x = task->propagator_x[z * STORED + column.number];
@@ -79,7 +103,19 @@ KERNEL(COLUMN_THREADS) propagate_vjp(Record task, int z) {
             v, [&](int s, int ky) { v[s] = conj_times(__ldg(&p_y[ky]) * p_x, v[s]); });
     }
     AlongY::inverse(v, column.line, column.t);
-    column.store(v, task->wave + start);
+    column.store(v, wave);
+}
+
+KERNEL(COLUMN_THREADS) propagate_vjp(Record task, int z) {
+    COLUMN_ROOM;
+    pull_through_gap<false>(task, z, room, nullptr);
+}
+
+// A kernel of its own, as it needs nearly twice the registers.
+KERNEL(COLUMN_THREADS) propagate_tilted_vjp(Record task, int z) {
+    COLUMN_ROOM;
+    __shared__ double2 sums[COLUMN_THREADS];
+    if (TILT) pull_through_gap<TILT>(task, z, room, sums);
 }
 
 // The probe's spectrum / (NX NY) at the position of the pattern, back along y: the wave in front of
@@ -109,7 +145,7 @@ KERNEL(COLUMN_THREADS) illuminate_vjp(Record task, int) {
     const Column column(task, room);
     const int mode = blockIdx.z, kx = frequency_of(column.number);
     const Complex* spectrum = task->probe + (long long)mode * NY * NX + kx;
-    const float f_x = kx < (NX + 1) / 2 ? kx : kx - NX;
+    const float f_x = signed_frequency(kx, NX);
     Complex own[AlongY::SLOTS] = {};
     const int end = least((blockIdx.y + 1) * CHUNK, task->batch);
     for (int pattern = blockIdx.y * CHUNK; pattern < end; ++pattern) {
@@ -124,7 +160,7 @@ KERNEL(COLUMN_THREADS) illuminate_vjp(Record task, int) {
                 const Complex back = conj_times(e_y[ky] * e_x, g[s]);
                 own[s] = own[s] + back;
                 const float v = conj_times(__ldg(&spectrum[(long long)ky * NX]), back).y;
-                slope_y += v * (ky < (NY + 1) / 2 ? ky : ky - NY);
+                slope_y += v * signed_frequency(ky, NY);
                 slope_x += v * f_x;
             });
         }

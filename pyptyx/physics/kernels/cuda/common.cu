@@ -19,6 +19,8 @@ INLINE int stored_column(int kx) {
 
 INLINE int frequency_of(int column) { return column < LOW ? column : column + DARK; }
 
+INLINE int signed_frequency(int k, int n) { return k < (n + 1) / 2 ? k : k - n; }
+
 // Where frequency k of a window of N has its pixel in a pattern of M, or -1.
 template <int N, int M>
 INLINE int measured_at(int k) {

@@ -6,7 +6,7 @@ space, columns what happens in Fourier space, and only waves in mixed space go t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from pyptyx.physics.kernels.cuda.workspace import address
 from pyptyx.physics.kernels.fusion import check_batch, current_factor, objections
 from pyptyx.physics.kernels.reference import Loss
 from pyptyx.physics.model import Batch, ModelSpec
+from pyptyx.physics.tilt import INSIDE
 
 Array = Any
 Tree = dict[str, Array]
@@ -36,7 +37,6 @@ def unsupported(spec: ModelSpec, loss: str, variables: Mapping[str, Array]) -> s
     single = np.dtype(spec.dtype) == np.complex64
     reasons = {
         "the working precision is not single": not single,
-        "the specimen is tilted": spec.tilt.inside,
     } | objections(spec, loss, variables, losses=LOSSES, transforms=can_transform)
     return next((reason for reason, applies in reasons.items() if applies), None)
 
@@ -62,17 +62,16 @@ class _Background:
 
 @dataclass
 class _Rows:
-    """Gradients of a table's rows, on the device: pairs, or `factor` (B,) times the first."""
+    """What makes the gradients of a table's rows, in pairs of numbers on the device."""
 
     name: str
     indices: np.ndarray
-    gradient: Array
-    factor: np.ndarray | None
+    pairs: Array
+    convert: Callable[[np.ndarray], np.ndarray]
 
     def fetched(self, backend: Backend) -> np.ndarray:
-        """(B, 2), or (B,) with a factor."""
-        pairs = backend.to_host(self.gradient)
-        return pairs if self.factor is None else pairs[:, 0] * self.factor
+        """The gradients, one row per measurement or one for all of them."""
+        return self.convert(backend.to_host(self.pairs))
 
 
 class PencilEvaluator:
@@ -139,14 +138,14 @@ class PencilEvaluator:
         state : dict
             The effective state (see `ForwardModel.prepare`): ``object`` (1, Nz, Y, X) and
             ``probe`` (1, Mp, ny, nx) complex64 and ``background`` (ky, kx) on the device,
-            ``positions`` (N or 1, 2) and ``current`` (N,) on the host.
+            ``positions`` (N or 1, 2), ``current`` (N,) and ``tilts`` (1, 6) on the host.
         batch : Batch
             B measurements.
         data : array, (B, ky, kx)
             Patterns with zero frequency in the corner: uint8, uint16 or real.
         acc : dict
             Accumulators of the wanted gradients: any of ``object, probe, positions, current,
-            background``.
+            background, tilts``.
         weight : float
             Of the gradients; the loss is returned without it.
 
@@ -170,6 +169,9 @@ class PencilEvaluator:
         data, result = xp.ascontiguousarray(data), xp.empty((len(data), 2), np.float64)
         check_batch(self._spec, obj.shape[2:], batch.corners, data.shape)
         runner = self._runner(state, kind)
+        if self._spec.tilt.inside:
+            slope_y, slope_x = state["tilts"][0, INSIDE].tolist()
+            runner.turn((slope_y, slope_x))
         wanted = VARIABLES.intersection(acc)
         fields = {
             "object": address(obj),
@@ -202,7 +204,7 @@ class PencilEvaluator:
         if "current" in wanted:
             assert current is not None
             factor = current_factor(current, weight)
-            fields["pull"] = self._keep("current", batch.indices, factor)
+            fields["pull"] = self._keep("current", batch.indices, lambda a: a[:, 0] * factor)
         runner.run(wanted, fields, *tables)
         return result[:, 0], result[:, 1]
 
@@ -246,16 +248,34 @@ class PencilEvaluator:
             targets["probe_gradient"] = address(acc["probe"])
         if "positions" in wanted and self._spec.shift:
             targets["shift_gradient"] = self._keep("positions", batch.indices)
+        gaps = len(self._spec.distances_A)
+        if "tilts" in wanted and gaps:
+            targets["tilt_gradient"] = self._keep("tilts", batch.indices, self._by_tilt, gaps)
         if "background" in wanted:
             assert self._background is not None
             targets["slope_sum"] = address(self._background.slopes)
         return targets
 
-    def _keep(self, name: str, indices: np.ndarray, factor: np.ndarray | None = None) -> int:
-        """Address of a table that is added to the gradient of `name` after the last batch."""
-        rows = _Rows(name, indices, self._backend.xp.empty((len(indices), 2), np.float64), factor)
-        self._rows.append(rows)
-        return address(rows.gradient)
+    def _keep(
+        self,
+        name: str,
+        indices: np.ndarray,
+        convert: Callable[[np.ndarray], np.ndarray] = np.asarray,
+        *more: int,
+    ) -> int:
+        """Address of pairs, (*more, B, 2), that become gradients of `name` after the last batch."""
+        pairs = self._backend.xp.empty((*more, len(indices), 2), np.float64)
+        self._rows.append(_Rows(name, indices, pairs, convert))
+        return address(pairs)
+
+    def _by_tilt(self, sums: np.ndarray) -> np.ndarray:
+        """Gradient (1, 6) of the common tilt from the kernels' sums (gaps, B, 2)."""
+        grid = self._spec.grid
+        steps = 1 / np.multiply(grid.shape, grid.pixel_A)
+        moments = self._spec.distances_A @ sums.sum(axis=1)
+        g = np.zeros((1, 6))
+        g[0, INSIDE] = -2 * np.pi / grid.shape[0] * steps * moments  # they are ny times too large
+        return g
 
     def _fractions(self, state: Tree, batch: Batch) -> np.ndarray | None:
         if not self._spec.shift:
@@ -290,4 +310,5 @@ class PencilEvaluator:
             crop=self._spec.geometry.crop,
             background="background" in state,
             light="current" in state,
+            tilt=self._spec.tilt.inside,
         )

@@ -33,13 +33,14 @@ class Launch:
 
 KERNELS = (
     "enter", "transmit", "transmit_vjp", "enter_vjp",
-    "propagate", "propagate_vjp", "illuminate", "illuminate_vjp", "detect",
-    "ramps", "sum_losses", "sum_slopes", "sum_shifts", "sum_probe", "sum_spectrum", "decode",
+    "propagate", "propagate_vjp", "propagate_tilted_vjp", "illuminate", "illuminate_vjp", "detect",
+    "ramps", "sum_losses", "sum_slopes", "sum_shifts", "sum_tilts", "sum_probe", "sum_spectrum",
+    "decode",
 )  # fmt: skip
 """Names of all kernels."""
 
 
-OF_WAVES = frozenset({"object", "probe", "positions"})
+OF_WAVES = frozenset({"object", "probe", "positions", "tilts"})
 """Variables whose gradients follow from that of the waves."""
 
 
@@ -88,9 +89,10 @@ class Schedule:
     def _backward(self, wanted: frozenset[str]) -> Iterator[Launch]:
         layout, batch = self._layout, self._batch
         chunks = math.ceil(batch / CHUNK)
+        back = "propagate_tilted_vjp" if "tilts" in wanted else "propagate_vjp"
         for z in range(self._slices - 1, 0, -1):
             yield Launch("transmit_vjp", (layout.row_groups, batch, 1), self._row_threads, z)
-            yield self._along_columns("propagate_vjp", z - 1)
+            yield self._along_columns(back, z - 1)
         if layout.shift:
             yield Launch("transmit_vjp", (layout.row_groups, batch, 1), self._row_threads)
             if wanted & {"probe", "positions"}:
@@ -103,6 +105,9 @@ class Schedule:
             yield _one_per_thread("sum_spectrum" if layout.shift else "sum_probe", values)
         if "positions" in wanted and layout.shift:
             yield _one_per_thread("sum_shifts", batch)
+        if "tilts" in wanted and self._slices > 1:
+            gaps = self._slices - 1
+            yield _one_per_thread("sum_tilts", gaps * batch, gaps)
 
     def _along_rows(self, kernel: str, z: int = 0) -> Launch:
         grid = (self._layout.row_groups, self._batch, self._layout.modes)

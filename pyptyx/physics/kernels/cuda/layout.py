@@ -55,6 +55,8 @@ class Layout:
         Whether the same background is added to every pattern.
     light : bool
         Whether every pattern has a factor of its own on its intensity.
+    tilt : bool
+        Whether the specimen is tilted.
     """
 
     shape: tuple[int, int]
@@ -68,6 +70,7 @@ class Layout:
     crop: tuple[int, int] = (0, 0)
     background: bool = False
     light: bool = False
+    tilt: bool = False
 
     @property
     def data_shape(self) -> tuple[int, int]:

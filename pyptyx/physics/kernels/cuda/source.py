@@ -37,12 +37,14 @@ TASK_FIELDS = (
     ("loss_parts", "double2*"),  # (batch, groups of columns)
     ("shift_parts", "double2*"),  # (batch, modes, groups of columns)
     ("pull_parts", "double2*"),  # (batch, groups of columns)
+    ("tilt_parts", "double2*"),  # (gaps, batch, modes, groups of columns)
     ("slopes", "float*"),  # (batch, ky, kx), derivatives of the loss
     ("probe_parts", "Complex*"),  # (chunks, modes, ny, nx or stored)
     ("object_gradient", "Complex*"),  # (slices, rows, columns)
     ("object_words", "long long*"),  # (slices, rows, columns, 2)
     ("probe_gradient", "Complex*"),  # (modes, ny, nx)
     ("shift_gradient", "double2*"),  # (batch,)
+    ("tilt_gradient", "double2*"),  # (gaps, batch), by whole frequencies, NY times too large
     ("slope_sum", "float*"),  # (ky, kx), weighted
     ("pull", "double2*"),  # (batch,), sum of dl/dI times what the waves have in I
     ("result", "double2*"),  # (batch,), loss and sum of squares
@@ -122,6 +124,7 @@ def _constants(layout: Layout) -> str:
         "DETERMINISTIC": layout.deterministic,
         "BACKGROUND": layout.background,
         "LIGHT": layout.light,
+        "TILT": layout.tilt,
     }
     lines += [f"constexpr bool {name} = {str(flag).lower()};" for name, flag in flags.items()]
     lines.append(f"constexpr float FIXED_LIMIT = {FIXED_LIMIT:.1f}f;")

@@ -57,6 +57,14 @@ KERNEL(SUM_THREADS) sum_shifts(Record task, int) {
     task->shift_gradient[pattern] = {TURN / NY * total.x, TURN / NX * total.y};
 }
 
+// Slopes by the tilt of the specimen, one thread per gap and pattern.
+KERNEL(SUM_THREADS) sum_tilts(Record task, int gaps) {
+    const long long at = (long long)blockIdx.x * SUM_THREADS + threadIdx.x;
+    if (!TILT || at >= gaps * task->batch) return;
+    constexpr int PARTS = MODES * LIT_GROUPS;
+    task->tilt_gradient[at] = sum_of(task->tilt_parts + at * PARTS, PARTS);
+}
+
 // Adds the chunks' gradients of the probe, or of its spectrum, whose dark columns get none.
 INLINE void sum_parts(const Task* task, int width) {
     const long long size = (long long)MODES * NY * width;

@@ -48,6 +48,8 @@ def workspace_shapes(layout: Layout, batch: int, slices: int) -> dict[str, tuple
         shapes["slopes"] = (batch, *layout.data_shape)
     if layout.light:
         shapes["pull_parts"] = shapes["loss_parts"]
+    if layout.tilt:
+        shapes["tilt_parts"] = (slices - 1, batch, modes, layout.lit_groups)
     if layout.shift:
         shapes["ramp_y"] = (batch, ny)
         shapes["ramp_x"] = (batch, layout.stored)
@@ -59,6 +61,7 @@ _KINDS = {
     "loss_parts": np.complex128,
     "shift_parts": np.complex128,
     "pull_parts": np.complex128,
+    "tilt_parts": np.complex128,
     "slopes": np.float32,
 }
 """Types of the arrays that are not complex64."""
