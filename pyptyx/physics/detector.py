@@ -10,6 +10,7 @@ binning look at centred order.  An image of the near field has no such corner an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +53,14 @@ class DetectorGeometry:
         y, x = ((n - 2 * c) // self.upsample for n, c in zip(shape, self.crop, strict=True))
         return y, x
 
+    def joins_neighbours(self, shape: tuple[int, ...]) -> bool:
+        """Whether the pixels that are summed are neighbours in the order of the detector, too.
+
+        Otherwise a sum reaches over the edge of a model pattern of `shape`.
+        """
+        whole = self.crop == (0, 0) and all(n // 2 % self.upsample == 0 for n in shape)
+        return whole or not self.corner
+
     def to_public(self, a: Array) -> Array:
         """Arrays (..., y, x) of this detector in the public order, far field centred."""
         return np.fft.fftshift(a, axes=(-2, -1)) if self.corner else a
@@ -65,11 +74,14 @@ def collect(intensity: Array, geometry: DetectorGeometry) -> Array:
     """Crop and sum an intensity (B, ny, nx) onto the data grid, in the detector's order."""
     if geometry.trivial:
         return intensity
-    u, (cy, cx) = geometry.upsample, geometry.crop
-    a = geometry.to_public(intensity)
-    a = a[..., cy : a.shape[-2] - cy, cx : a.shape[-1] - cx]
-    a = a.reshape(*a.shape[:-2], a.shape[-2] // u, u, a.shape[-1] // u, u).sum(axis=(-3, -1))
-    return geometry.from_public(a)
+    u, (cy, cx), shape = geometry.upsample, geometry.crop, intensity.shape[-2:]
+    stays = geometry.joins_neighbours(shape)
+    a = intensity if stays else geometry.to_public(intensity)
+    a = a[..., cy : shape[0] - cy, cx : shape[1] - cx]
+    # Every u-th row, then every u-th column: NumPy takes many times as long for sums of so few.
+    a = reduce(np.add, [a[..., first::u, :] for first in range(u)])
+    a = reduce(np.add, [a[..., first::u] for first in range(u)])
+    return a if stays else geometry.from_public(a)
 
 
 def collect_vjp(g: Array, geometry: DetectorGeometry, shape: tuple[int, int]) -> Array:
@@ -77,12 +89,18 @@ def collect_vjp(g: Array, geometry: DetectorGeometry, shape: tuple[int, int]) ->
     if geometry.trivial:
         return g
     u, (cy, cx) = geometry.upsample, geometry.crop
-    a = geometry.to_public(g)
-    a = a.repeat(u, axis=-2).repeat(u, axis=-1)
+    stays = geometry.joins_neighbours(shape)
+    a = g if stays else geometry.to_public(g)
+    wide = np.empty_like(a, shape=(*a.shape[:-1], a.shape[-1] * u))
     out = np.empty_like(a, shape=(*a.shape[:-2], *shape))
-    out[...] = 0
-    out[..., cy : shape[0] - cy, cx : shape[1] - cx] = a
-    return geometry.from_public(out)
+    if geometry.crop != (0, 0):
+        out[...] = 0
+    inside = out[..., cy : shape[0] - cy, cx : shape[1] - cx]
+    for first in range(u):
+        wide[..., first::u] = a
+    for first in range(u):
+        inside[..., first::u, :] = wide
+    return out if stays else geometry.from_public(out)
 
 
 class Detector(Protocol):
@@ -160,7 +178,7 @@ class FarField(_DataGrid):
     ) -> tuple[Array, Array]:
         """See `Detector`; all measurements are alike here."""
         del rows, tilt
-        wave = self._backend.fft2(exit_wave, overwrite=True)
+        wave = self._backend.fft2(exit_wave, overwrite=True, band=self._band)
         intensity = kernels.mean_intensity(wave)
         intensity *= self._mask
         return intensity, wave
@@ -172,7 +190,7 @@ class FarField(_DataGrid):
         # I = M/(Mp Mo) Σ|F W|²  =>  dL/dW = Fᴴ[ 2 g M/(Mp Mo) F W ]
         g *= self._mask * self._mask.dtype.type(2 / (wave.shape[1] * wave.shape[2]))
         wave = kernels.scale_wave(wave, g)
-        return self._backend.fft2_adjoint(wave, overwrite=True), None
+        return self._backend.fft2_adjoint(wave, overwrite=True, band=self._band), None
 
     def compare(
         self, exit_wave: Array, data: Array, loss: kernels.Loss, weight: float

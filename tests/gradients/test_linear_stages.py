@@ -107,7 +107,11 @@ GEOMETRIES = [
     ((13, 18), DetectorGeometry()),
     ((13, 18), DetectorGeometry((2, 3))),
     ((12, 18), DetectorGeometry((0, 0), 3)),
+    ((10, 24), DetectorGeometry((0, 0), 2)),  # a sum reaches over the edge
+    ((20, 28), DetectorGeometry((0, 0), 4)),
     ((14, 20), DetectorGeometry((1, 4), 2)),
+    ((14, 20), DetectorGeometry((1, 4), 2, corner=False)),
+    ((14, 15), DetectorGeometry((1, 0), 3, corner=False)),
     ((15, 21), DetectorGeometry((3, 3), 3)),
 ]
 
@@ -126,14 +130,14 @@ def test_collect(rng, shape, geometry):
 @pytest.mark.parametrize(("shape", "geometry"), GEOMETRIES)
 def test_collect_against_explicit_loops(rng, shape, geometry):
     a = rng.random((2, *shape))
-    centred = np.fft.fftshift(a, axes=(1, 2))
+    centred = geometry.to_public(a)
     (ny, nx), u, (cy, cx) = geometry.data_shape(shape), geometry.upsample, geometry.crop
     expected = np.empty((2, ny, nx))
     for i in range(ny):
         for j in range(nx):
             block = centred[:, cy + i * u : cy + (i + 1) * u, cx + j * u : cx + (j + 1) * u]
             expected[:, i, j] = block.sum(axis=(1, 2))
-    got = np.fft.fftshift(collect(a, geometry), axes=(1, 2))
+    got = geometry.to_public(collect(a, geometry))
     np.testing.assert_allclose(got, expected, rtol=1e-13)
 
 
