@@ -32,6 +32,7 @@ import scipy.fft
 
 from pyptyx.backend import Backend, MapReduce
 from pyptyx.data import PatternSource
+from pyptyx.data.pixels import sum_bin
 from pyptyx.errors import ParamError, Problem
 from pyptyx.files import scratch_array
 from pyptyx.methods.bright_field import plan
@@ -137,9 +138,7 @@ def read_box(
     rows, columns = slice(top, top + by * n_bin), slice(left, left + bx * n_bin)
     for where, patterns in source.iter_chunks():
         block = patterns[:, rows, columns]
-        if n_bin > 1:
-            parts = block.reshape(len(block), by, n_bin, bx, n_bin)
-            block = parts.sum(axis=(2, 4), dtype=np.float32)
+        block = sum_bin(block, n_bin, np.float32)
         if block.dtype.kind == "f":
             block = np.nan_to_num(block, posinf=0.0, neginf=0.0)
         store[:, where] = block.reshape(len(block), -1).T

@@ -324,6 +324,7 @@ class NearField(_DataGrid):
 
     def _blur(self, a: Array, envelope: Array) -> Array:
         """``Re F⁻¹[envelope F[a]]`` of real a (B, ny, nx); its own adjoint."""
-        spectrum = self._backend.fft2(a)
+        # Of complex numbers, for which there are compiled transforms.
+        spectrum = self._backend.fft2(a.astype(self._dtype), overwrite=True)
         spectrum *= envelope
         return self._backend.ifft2(spectrum, overwrite=True).real.copy()
