@@ -90,8 +90,11 @@ class _Files:
             return None
 
     def save(self, key: Any, data: Any) -> None:
-        """Keep it, and remove what was made of other sources."""
-        self._files._save_data(self._name(key), data)
+        """Keep it if there is room, and remove what was made of other sources."""
+        try:
+            self._files._save_data(self._name(key), data)
+        except OSError as error:
+            logger.warning("compiled kernels cannot be kept in %s: %s", self._folder, error)
         for old in self._folder.glob(self._any_origin):
             if not old.name.startswith(self._origin):
                 with suppress(OSError):

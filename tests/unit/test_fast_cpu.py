@@ -251,6 +251,18 @@ def test_code_for_different_types_never_shares_a_file(compiled, double, tmp_path
     assert not later.stats.cache_misses
 
 
+def test_a_full_disk_does_not_stop_a_run(compiled, double, monkeypatch, caplog):
+    function = compiled.compile_for_cpu(double)
+
+    def full(name, data):
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(function._cache._cache_file._files, "_save_data", full)
+    assert function(4) == 8
+    assert "cannot be kept in" in caplog.text
+    assert "Disk quota exceeded" in caplog.text
+
+
 def test_every_source_of_compiled_code_counts(compiled, tmp_path):
     root = Path(compiled.__file__).parent
     for home in compiled._HOMES:
