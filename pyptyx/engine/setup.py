@@ -130,7 +130,9 @@ def make_executor(
     if resolved["executor"] == "serial":
         devices = 1 if devices == "auto" else devices
     devices = devices_of_rank(devices, resolved["backend"], communicator)
-    kernels = "reference" if resolved["deterministic"] else resolved["kernels"]
+    kernels = resolved["kernels"]
+    if resolved["deterministic"] and kernels == "auto":
+        kernels = "segments"  # which compute every measurement by itself
     backends = communicator.together(
         lambda: make_backends(devices, prefer=resolved["backend"], kernels=kernels)
     )

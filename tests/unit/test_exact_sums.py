@@ -108,15 +108,17 @@ def gradient(setting, executor, size, deterministic=True, data=None):
         return value, g, term.amplitude_changes(x, others)
 
 
-def threads(count):
-    return ThreadExecutor([Backend() for _ in range(count)])
+def threads(count, kernels="reference"):
+    return ThreadExecutor([Backend(kernels) for _ in range(count)])
 
 
+@pytest.mark.parametrize("kernels", ["reference", "segments"])
 @pytest.mark.parametrize("patch_band_limit", [False, True])
-def test_workers_and_batches_change_no_bit(patch_band_limit):
+def test_workers_and_batches_change_no_bit(patch_band_limit, kernels):
     setting = scene(patch_band_limit=patch_band_limit)
-    expected = gradient(setting, SerialExecutor(), 4)
-    for executor, size in ((SerialExecutor(), 3), (threads(2), 2), (threads(3), 5)):
+    expected = gradient(setting, SerialExecutor(Backend(kernels)), 4)
+    others = SerialExecutor(Backend(kernels)), threads(2, kernels), threads(3, kernels)
+    for executor, size in zip(others, (3, 2, 5), strict=True):
         got = gradient(setting, executor, size)
         assert got[0] == expected[0]
         np.testing.assert_array_equal(got[2], expected[2])
