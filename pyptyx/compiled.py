@@ -25,6 +25,12 @@ _HOMES = ("vector_fft", "physics/kernels")
 """Folders whose modules are parts of each other."""
 
 _INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+try:
+    from pyptyx.lowering import PartCompiler
+
+    _INTERNAL["pipeline_class"] = PartCompiler
+except ImportError:  # a numba that is made in another way: parts become machine code, too
+    logger.debug("compiling takes longer with numba %s", numba.__version__)
 
 
 def compile_for_cpu(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ LAYERS = {
         "backend",
         "device_group",
         "compiled",
+        "lowering",
         "machine",
         "uploads",
         "trees",

@@ -196,13 +196,31 @@ def test_kernels_compile_where_nothing_can_be_kept(compiled, monkeypatch):
     """numba refuses to keep what it finds no folder for."""
     real = compiled.numba.njit
 
-    def without_a_place(cache=False, **how):
+    def without_a_place(*function, cache=False, **how):
         if cache:
             raise RuntimeError("no locator available")
-        return real(**how)
+        return real(*function, **how)
 
     monkeypatch.setattr(compiled.numba, "njit", without_a_place)
     assert compiled.compile_for_cpu(lambda a: 2 * a)(3) == 6
+
+
+def test_parts_become_machine_code_within_their_callers_only(compiled, monkeypatch):
+    from numba.core.codegen import JITCodeLibrary
+
+    made, original = [], JITCodeLibrary._finalize_specific
+
+    def finalize(library):
+        made.append(library.name)
+        original(library)
+
+    half = compiled.part(lambda a: a / 2)
+    third = compiled.part(lambda a: half(a) / 1.5)
+    monkeypatch.setattr(JITCodeLibrary, "_finalize_specific", finalize)
+    whole = compiled.numba.njit(**compiled._HOW)(lambda a, b: third(a) + half(b) + half(a))
+    assert whole(6.0, 4) == 7
+    assert len(made) == 1
+    assert whole(np.float32(6), 8.0) == 9
 
 
 @pytest.fixture
@@ -211,6 +229,7 @@ def double(tmp_path, monkeypatch):
     source = tmp_path / "some_kernels.py"
     source.write_text("def double(a):\n    return 2 * a\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(importlib.import_module("numba").config, "CACHE_DIR", "")
     yield importlib.import_module("some_kernels").double
     del sys.modules["some_kernels"]
 
