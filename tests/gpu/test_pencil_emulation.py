@@ -31,6 +31,10 @@ CASES = {
     ),
     "tilted": (dict(slices=3, tilt=True), {}),
     "tilted, fixed probe": (dict(slices=4, modes=1, tilt=True, shift=False, shape=(25, 18)), {}),
+    "tilted, odd sides, wide band": (
+        dict(shape=(25, 27), modes=1, tilt=True, cutoff=1.0),
+        {},
+    ),
     "tilted, one slice": (dict(slices=1, modes=1, tilt=True), {}),
     "128 x 96": (dict(shape=(128, 96), slices=2, modes=1, patterns=2), {}),
 }
