@@ -72,7 +72,7 @@ CASES = {
     "n=96, shifted": Case(n=96, slices=1, modes=1, scan=(14, 16), shift=True),
     "n=96, 4 modes": Case(n=96, slices=1, modes=4, scan=(8, 10), shift=True),
     "n=96, 10 slices": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True),
-    "the same, tilted": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True, tilt=True),
+    "10 slices, tilted": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True, tilt=True),
     "mixed": Case(n=128, slices=1, modes=4, scan=(8, 10)),
     "multislice": Case(n=128, slices=10, modes=1, scan=(16, 20)),
     "186 = 6 x 31": Case(n=186, slices=1, modes=1, scan=(6, 8)),

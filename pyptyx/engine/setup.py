@@ -132,7 +132,7 @@ def make_executor(
     devices = devices_of_rank(devices, resolved["backend"], communicator)
     kernels = resolved["kernels"]
     if resolved["deterministic"] and kernels == "auto":
-        kernels = "segments"  # which compute every measurement by itself
+        kernels = "segments"  # fused kernels would add the measurements themselves
     backends = communicator.together(
         lambda: make_backends(devices, prefer=resolved["backend"], kernels=kernels)
     )
