@@ -1,4 +1,4 @@
-"""A low-dose simulated crystal, from the nominal aperture and defocus and a flat object.
+"""A low-dose simulated crystal, from the measured aperture, the nominal defocus and a flat object.
 
 python examples/04_low_dose.py mos2_80kV.h5 [OUTPUT_FOLDER]
 
@@ -16,7 +16,6 @@ import pyptyx
 from pyptyx.output import plots
 
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "results_low_dose")
-wavelength_A = pyptyx.wavelength_A(80)
 experiment = {
     "output_folder": folder,
     "acc_voltage": 80,
@@ -29,25 +28,22 @@ experiment = {
 }
 if len(sys.argv) > 1:
     with h5py.File(sys.argv[1]) as file:
-        shape, experiment["rez_pixel_size_A"] = file["data"].shape[2:], float(file.attrs["dk"])
+        experiment["rez_pixel_size_A"] = float(file.attrs["dk"])
     experiment["data_path"] = sys.argv[1]
 else:
-    shape, experiment["rez_pixel_size_A"] = (40, 44), 0.05
     y, x = np.mgrid[:100, :104] / 2.0
     truth = np.exp(0.3j * (np.cos(y) * np.cos(0.9 * x)))[..., None, None]
-    beam = {"acc_voltage": 80, "pixel_size_y_A": 0.5, "pixel_size_x_A": 1 / 2.2}
-    positions = np.stack(np.mgrid[:20, :22], -1).reshape(-1, 2) * [1.0, 1.1]
-q_y, q_x = (experiment["rez_pixel_size_A"] * (np.arange(n) - n // 2) for n in shape)
-aperture = np.hypot(q_y[:, None], q_x[None, :]) <= 0.025 / wavelength_A
-if len(sys.argv) == 1:
+    q_y, q_x = (0.05 * (np.arange(n) - n // 2) for n in (40, 44))
+    aperture = np.hypot(q_y[:, None], q_x) <= 0.025 / pyptyx.wavelength_A(80)
     probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(aperture)))[..., None] * 100.0
+    positions = np.stack(np.mgrid[:20, :22], -1).reshape(-1, 2) * [1.0, 1.1]
+    beam = {"acc_voltage": 80, "pixel_size_y_A": 0.5, "pixel_size_x_A": 1 / 2.2}
     beam |= {"obj": truth, "probe": probe, "positions": positions, "extra_probe_defocus": -200}
     patterns = pyptyx.simulate(beam | {"apply_aberrations_to_probe": True})
     experiment |= {"dataset": np.random.default_rng(2).poisson(patterns), "scan_size": (20, 22)}
+    experiment["rez_pixel_size_A"] = 0.05
 
 params = pyptyx.append_exp_params(experiment, {"epoch_max": 6, "probe": "aperture"})
-padding = [(m - n) // 2 for m, n in zip(params["aperture_mask"].shape, shape, strict=True)]
-params["aperture_mask"] = np.pad(aperture, [(p, p) for p in padding])
 result = pyptyx.run(params)
 print(result)
 field = plots.scanned_field(result.positions, result.probe.shape[:2])

@@ -17,6 +17,7 @@ from pyptyx.engine.geometry import scan_positions_A
 from pyptyx.engine.metadata import Metadata
 from pyptyx.engine.patterns import model_pixels, on_data_grid, replicate
 from pyptyx.errors import DataError, ParamError, Problem, ShapeError
+from pyptyx.methods.disc import find_disc
 from pyptyx.physics.grid import fast_pad
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ class Calibration:
     ----------
     rez_A : float
         Pixel of the model's pattern (binned, upsampled) in 1/Å.
-    aperture : ndarray of bool
-        Bright-field disc, padded to the window, zero frequency at ``n // 2``.
+    aperture : ndarray
+        Bright-field disc, padded to the window, zero frequency at ``n // 2``; of bool unless given.
     radius_px : float
         Radius of the disc with the area of the aperture.
     inner : tuple of int
@@ -126,7 +127,6 @@ def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Ca
     aperture = exp["aperture"]
     if aperture is None:
         aperture = pattern > exp["bright_threshold"] * pattern.max()
-    aperture = np.asarray(aperture).astype(bool)
     if aperture.shape != pattern.shape:
         raise ShapeError(
             Problem(
@@ -140,12 +140,12 @@ def calibrate(exp: Mapping[str, Any], mean: np.ndarray, wavelength: float) -> Ca
         raise DataError(
             Problem("aperture", "a bright-field disc", "no pixel", "Check data, bright_threshold.")
         )
-    radius = math.sqrt(aperture.sum() / math.pi)
+    radius = math.sqrt(aperture.sum() / aperture.max() / math.pi)
     data_pad = exp["data_pad"]
     if data_pad is None:
         data_pad = _automatic_pad(pattern.shape, upsample)
     return Calibration(
-        rez_A=_reciprocal_pixel_A(exp, radius, wavelength),
+        rez_A=_reciprocal_pixel_A(exp, pattern, radius, wavelength),
         aperture=np.pad(aperture, int(data_pad)),
         radius_px=radius,
         inner=(pattern.shape[0], pattern.shape[1]),
@@ -161,7 +161,9 @@ def _automatic_pad(shape: tuple[int, ...], upsample: int) -> int:
     return least if fast is None else fast
 
 
-def _reciprocal_pixel_A(exp: Mapping[str, Any], radius_px: float, wavelength: float) -> float:
+def _reciprocal_pixel_A(
+    exp: Mapping[str, Any], pattern: np.ndarray, radius_px: float, wavelength: float
+) -> float:
     """Pixel of the model's pattern in 1/Å; angles win over 1/Å, and both over the disc radius."""
     if exp["rez_pixel_size_mrad"] is not None:
         return exp["rez_pixel_size_mrad"] * 1e-3 / wavelength / model_pixels(exp)
@@ -177,10 +179,13 @@ def _reciprocal_pixel_A(exp: Mapping[str, Any], radius_px: float, wavelength: fl
                 "The metadata file does not hold it.",
             )
         )
+    if exp["aperture"] is None:
+        # A halo of scattered electrons lies above a low threshold, too: 10 % of the radius in ice.
+        radius_px = find_disc(pattern, (1.0, 1.0)).radius_px
     rez = exp["conv_semiangle_mrad"] * 1e-3 / (radius_px * wavelength)
     logger.warning(
         "rez_pixel_size_A = %.5g 1/Å per upsampled pixel estimated from the bright-field disc "
-        "(radius %.2f px); the threshold makes this a few percent uncertain",
+        "(radius %.2f px); its rim makes this one or two percent uncertain",
         rez,
         radius_px,
     )

@@ -30,6 +30,7 @@ from pyptyx.engine.start import beam_wavelength_A
 from pyptyx.errors import ParamError, Problem
 from pyptyx.files import check_folder, make_folder, replacing
 from pyptyx.params import load_params, load_preset, resolve, resolve_experiment
+from pyptyx.params.schema import EXPERIMENT, EXPERIMENT_ALIASES, RUN_ALIASES
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def append_exp_params(
     pypty_params : dict, path or None
         A preset, which is **modified and returned**; the path of saved parameters; or None for a
         new preset.  An object the preset carries is kept unless ``num_obj_modes`` is given, its
-        probe unless ``erase_probe``.
+        probe unless ``erase_probe``.  A preset that has not been attached to an experiment before
+        may hold keys of the experiment as well; those given in the experiment win.
 
     Returns
     -------
@@ -65,8 +67,9 @@ def append_exp_params(
     OutputError
         An output folder that cannot be written.
     """
-    exp = resolve_experiment(experimental_params)
     preset = _preset(pypty_params)
+    experimental_params = _with_keys_of(preset, experimental_params)
+    exp = resolve_experiment(experimental_params)
     folder = Path(exp["output_folder"]) if exp["output_folder"] else None
     if folder is not None:
         check_folder(folder)
@@ -111,6 +114,8 @@ def append_exp_params(
         make_folder(folder)
         if exp["plot"]:
             _save_figure(folder / "pacbed.png", seen.mean, calibration)
+    for other_name in [k for k in preset if RUN_ALIASES.get(k) in keys]:
+        del preset[other_name]
     preset.update({**_PRESET, **preset, **keys})
     return preset
 
@@ -182,6 +187,36 @@ _COPIED = (
 
 _PRESET = {"probe": None, "probe_is_aberrated": False, "epoch_prev": 0, "epoch_max": 200}
 """What a preset receives where it says nothing."""
+
+
+_ALTERNATIVES = (
+    {"dataset", "data_path", "h5_key"},
+    {"rez_pixel_size_A", "rez_pixel_size_mrad"},
+    {"scan_step_A", "fov_nm", "special_postions_A"},
+    {"acc_voltage", "wavelength_A"},
+    {"num_slices", "slice_thickness"},
+    {"aperture", "bright_threshold"},
+)
+"""Keys that say the same in different ways: one in the experiment replaces all in the preset."""
+
+
+def _with_keys_of(
+    preset: Mapping[str, Any], experimental_params: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The experiment, completed by its keys that stand in a preset without an experiment.
+
+    In a preset that has one they may come from the experiment before.
+    """
+    if "positions" in preset or not isinstance(experimental_params, Mapping):
+        return experimental_params
+    given = {EXPERIMENT_ALIASES.get(key, key) for key in experimental_params}
+    for group in _ALTERNATIVES:
+        if given & group:
+            given |= group
+    named = {EXPERIMENT_ALIASES.get(key, key): value for key, value in preset.items()}
+    taken = EXPERIMENT.keys() - given
+    wished = {k: v for k, v in named.items() if k in taken and v is not None}
+    return {**experimental_params, **wished}
 
 
 def _data_treatment(preset: Mapping[str, Any]) -> dict[str, Any]:

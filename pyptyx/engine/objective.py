@@ -124,8 +124,9 @@ class Objective:
         )
         return other
 
+    @np.errstate(over="ignore", invalid="ignore")
     def fun(self, u: Tree) -> Point:
-        """Value and gradient at coordinates `u`."""
+        """Value and gradient at coordinates `u`; infinite or NaN after far too long a step."""
         x = self.to_model(u)
         g = trees.zeros_like({k: x[k] for k in self.active})
         data = self.data.evaluate(x, g)

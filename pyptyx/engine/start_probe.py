@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from pyptyx.data import PatternSource, Preparation, check_counts
 from pyptyx.engine.masks import model_masks
@@ -40,8 +41,9 @@ _CHUNK = 64
 def initial_probe(params: Params, source: PatternSource | None, grid: Grid) -> np.ndarray:
     """Start probe.
 
-    ``probe=None`` takes amplitudes from the mean pattern, ``"aperture"`` from ``aperture_mask``,
-    both with the counts of the data; an array keeps its amplitude and is fitted to the window in
+    ``probe=None`` takes amplitudes from the mean pattern, ``"aperture"`` from ``aperture_mask`` (a
+    mask of zeros and ones with a rim as bright as that of the mean pattern), both with the counts
+    of the data; an array keeps its amplitude and is fitted to the window in
     reciprocal space.  Then defocus, aberrations, ``beam_ctf`` and mode generators are applied,
     unless the array is already aberrated (``probe_is_aberrated``) or is to be left exactly as it
     is (``skip_preprocessing``); ``apply_aberrations_to_probe`` overrules both.
@@ -108,11 +110,7 @@ def _own_probe(params: Params, source: PatternSource, grid: Grid) -> np.ndarray:
         given = Problem("mean_pattern", "some counts", f"a sum of {counts}", remedy)
         raise DataError(check_counts(source, source.name) or given)
     if params["probe"] == "aperture":
-        amplitude = np.asarray(params["aperture_mask"], dtype=np.float64)
-        if amplitude.shape != grid.shape:
-            remedy = "Give it on the up-sampled and padded pattern."
-            got = str(amplitude.shape)
-            raise ShapeError(Problem("aperture_mask", f"shape {grid.shape}", got, remedy))
+        amplitude = _aperture_amplitude(params, pattern, grid)
     else:
         amplitude = np.sqrt(fit_centred(replicate(pattern, params["upsample_pattern"]), grid.shape))
     if params["recon_type"] == "far_field":
@@ -122,6 +120,57 @@ def _own_probe(params: Params, source: PatternSource, grid: Grid) -> np.ndarray:
         wave = amplitude.astype(np.complex128)
         scale = np.sqrt(counts / (np.abs(wave) ** 2).sum())
     return (wave * scale)[None, None]
+
+
+def _aperture_amplitude(params: Params, pattern: np.ndarray, grid: Grid) -> np.ndarray:
+    """``aperture_mask`` as the amplitude of the beam: a mask of zeros and ones gets a soft rim."""
+    mask = np.asarray(params["aperture_mask"])
+    if mask.shape != grid.shape:
+        remedy = "Give it on the up-sampled and padded pattern."
+        raise ShapeError(Problem("aperture_mask", f"shape {grid.shape}", str(mask.shape), remedy))
+    upsample = int(params["upsample_pattern"])
+    binary = mask.dtype == bool or np.isin(mask, (0, 1)).all()
+    # Masks of compressed data resolve no rim; in the near field the mask lies in real space.
+    if not binary or params["masks"] is not None or params["recon_type"] != "far_field":
+        return mask.astype(np.float64)
+    return soft_rim(mask > 0, fit_centred(replicate(pattern, upsample), grid.shape), upsample)
+
+
+def soft_rim(mask: np.ndarray, pattern: np.ndarray, pixel: int = 1) -> np.ndarray:
+    """Amplitude of a disc whose rim covers its pixels in part.
+
+    The disc is what is half as bright as the middle of the mask's pixels: a mask by threshold may
+    hold a halo.  A pixel at its rim counts with the square root of its intensity relative to the
+    mean of the disc beside it.  A rim in steps of whole pixels puts rings around the probe: with
+    the probe fixed, they end in the object.
+
+    Parameters
+    ----------
+    mask : ndarray of bool (ny, nx)
+        The disc, or more; nothing outside gets an amplitude.
+    pattern : ndarray (ny, nx)
+        Mean pattern.
+    pixel : int
+        Edge of a measured pixel; the rim is as wide on either side.
+
+    Returns
+    -------
+    ndarray (ny, nx), float64
+        Between 0 and 1.
+    """
+    bright = mask & (pattern > 0.5 * np.median(pattern[mask])) if mask.any() else mask
+    if not bright.any():
+        return mask.astype(np.float64)
+    disc = ndimage.binary_fill_holes(bright) & mask  # few counts leave dark pixels inside
+    inside = ndimage.binary_erosion(disc, iterations=pixel)
+    size = 4 * pixel + 1
+    near = ndimage.uniform_filter(inside.astype(np.float64), size, mode="constant")
+    level = ndimage.uniform_filter(np.where(inside, pattern, 0.0), size, mode="constant")
+    rim = ndimage.binary_dilation(disc, iterations=pixel) & mask & ~inside
+    rim &= (near > 0.5 / size**2) & (level > 0)
+    amplitude = disc.astype(np.float64)
+    amplitude[rim] = np.sqrt(np.clip(pattern[rim] * near[rim] / level[rim], 0.0, 1.0))
+    return amplitude
 
 
 def detector_to_probe(amplitude: np.ndarray) -> np.ndarray:

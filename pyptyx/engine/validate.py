@@ -63,6 +63,7 @@ def validate(experiment: Settings, preset: Settings) -> dict[str, Any]:
     """
     problems: dict[Problem, None] = {}  # a set that keeps the order
     params: dict[str, Any] = {**preset}
+    known: set[str] = set()
     need: tuple[str, ...] = ()
     try:
         params = attach(experiment, preset)
@@ -75,7 +76,8 @@ def validate(experiment: Settings, preset: Settings) -> dict[str, Any]:
         resolve(params, need=need)
     except ProblemError as error:
         # Without the experiment's part only what the preset itself says can be judged.
-        problems.update(dict.fromkeys(p for p in error.problems if need or p.key in preset))
+        judged = (p for p in error.problems if need or p.key in preset)
+        problems.update(dict.fromkeys(p for p in judged if p.key not in known))
     if problems:
         raise ParamError(problems)
     return params

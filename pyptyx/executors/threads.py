@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from pyptyx.backend import Backend
@@ -36,7 +37,8 @@ class ThreadExecutor(Executor):
     ) -> Any:
         shares = share(len(items), len(self.backends))
         futures = [
-            pool.submit(fold, w, backend, start, work, items[part], finish)
+            # In a copy of the caller's context: which numbers NumPy warns of is part of it.
+            pool.submit(copy_context().run, fold, w, backend, start, work, items[part], finish)
             for w, (pool, backend, part) in enumerate(
                 zip(self._pools, self.backends, shares, strict=True)
             )

@@ -138,8 +138,9 @@ EXPERIMENT_OF_RUN = table(
         "Start of the object, transmission functions; None means `num_slices` empty slices."),
     Row("probe", None,
         either(TEXT, array(("y", "x", "modes"), ("y", "x", "modes", "scenarios"), dtype="complex")),
-        'Start of the probe in real space; "aperture" builds it from `aperture_mask`, '
-        "None from the mean pattern.", choices=("aperture",)),
+        'Start of the probe in real space; "aperture" builds it from `aperture_mask`, with the rim '
+        "of the mean pattern if that is zeros and ones; None from the mean pattern.",
+        choices=("aperture",)),
     Row("positions", ((0.0, 0.0),), array(("n", 2)),
         "Top-left corner (y, x) of the probe window for each measurement.", "px"),
     Row("tilts", ((0.0,) * 6,), array(("n", 6)),

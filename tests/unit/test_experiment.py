@@ -170,9 +170,27 @@ def test_calibration_priority(exp):
     by_length = face.append_exp_params(exp | {"conv_semiangle_mrad": 15, "upsample_pattern": 2})
     assert by_length["rez_pixel_size_A"] == pytest.approx(0.04)
     del exp["rez_pixel_size_A"]
-    by_disc = face.append_exp_params(exp | {"conv_semiangle_mrad": 15})
+    exp |= {"conv_semiangle_mrad": 15, "aperture": disc(DETECTOR, 2.5)}
+    by_disc = face.append_exp_params(exp)
     radius = np.sqrt((disc(DETECTOR, 2.5) > 0).sum() / np.pi)
     assert by_disc["rez_pixel_size_A"] == pytest.approx(15e-3 / (radius * lam), rel=1e-6)
+
+
+@pytest.mark.parametrize("upsample", [1, 2])
+def test_a_halo_does_not_count_as_disc(exp, upsample):
+    """The threshold of the mask lies below the light that ice scatters around the disc."""
+    shape, radius = (50, 44), 13.4
+    distance = np.hypot(*np.meshgrid(*(np.arange(n) - n // 2 for n in shape), indexing="ij"))
+    light = np.clip(radius + 0.5 - distance, 0, 1)
+    light += np.where(light < 1, 0.3 * np.exp(-np.maximum(distance - radius, 0) / 3), 0)
+    del exp["rez_pixel_size_A"]
+    exp |= {"dataset": np.broadcast_to(1000 * light, (15, *shape)), "conv_semiangle_mrad": 15}
+    params = face.append_exp_params(exp | {"upsample_pattern": upsample})
+    lam = params["wavelength_A"] or 12.3984198 / np.sqrt(60 * (60 + 1021.998))
+    found = 15e-3 / lam / params["rez_pixel_size_A"] / upsample
+    assert found == pytest.approx(radius, rel=0.025)
+    by_threshold = np.sqrt(params["aperture_mask"].sum() / np.pi) / upsample
+    assert by_threshold > 1.15 * radius
 
 
 def test_upsampled_aperture_is_replicated(exp):
@@ -187,6 +205,9 @@ def test_given_aperture(exp):
     aperture = disc(DETECTOR, 3)
     params = face.append_exp_params(exp | {"aperture": aperture, "data_pad": 0})
     np.testing.assert_array_equal(params["aperture_mask"], aperture > 0)
+    drawn = aperture * np.linspace(0.5, 1, DETECTOR[1])
+    params = face.append_exp_params(exp | {"aperture": drawn, "data_pad": 0})
+    np.testing.assert_array_equal(params["aperture_mask"], drawn)
     with pytest.raises(ShapeError, match="aperture"):
         face.append_exp_params(exp | {"aperture": aperture[:-1]})
 
@@ -326,6 +347,34 @@ def test_object_of_a_preset_is_kept(exp):
     # The placeholder of an earlier call is not an object.
     again = face.append_exp_params(exp | {"num_slices": 5}, face.append_exp_params(exp))
     assert again["obj"].shape == (1, 1, 5, 1)
+
+
+def test_keys_of_the_experiment_may_stand_in_the_preset(exp):
+    hand = {"data_pad": 5, "upsample_pattern": 1, "defocus": -70, "print_flag": 0, "seed": 4}
+    hand |= {"PLRotation_deg": 11, "scan_step_A": 3.0, "fov_nm": 2.0, "aberrations": [1.0, 2.0]}
+    params = face.append_exp_params(exp, dict(hand))
+    assert params["data_pad"] == 5
+    assert params["aperture_mask"].shape == (DETECTOR[0] + 10, DETECTOR[1] + 10)
+    assert params["extra_probe_defocus"] == -70
+    assert (params["print_flag"], params["seed"], params["aberrations"]) == (0, 4, [1.0, 2.0])
+    # What the experiment says wins, in whatever way it says it.
+    assert params["PLRotation_deg"] == 20
+    assert params["scan_step_A"] == 0.7
+    assert params["fov_nm"] == pytest.approx(0.07 * SCAN[1])
+    again = face.append_exp_params(exp | {"defocus": 30, "data_pad": 2}, dict(hand))
+    assert (again["extra_probe_defocus"], again["data_pad"]) == (30, 2)
+    assert "defocus" not in again
+    # A preset that has an experiment holds that one's keys: they are not a wish.
+    other = face.append_exp_params(exp, params)
+    assert other["data_pad"] == face.append_exp_params(exp)["data_pad"] != 5
+
+
+def test_data_of_the_experiment_replace_those_of_the_preset(exp, data):
+    preset = {"data_path": "of_last_week.h5", "h5_key": "entry/data"}
+    params = face.append_exp_params(exp, preset)
+    np.testing.assert_array_equal(params["dataset"], data)
+    assert not params["data_path"]
+    assert not params["h5_key"]
 
 
 def test_a_failing_call_leaves_the_preset_alone(exp):

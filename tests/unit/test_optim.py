@@ -645,6 +645,28 @@ def test_curvatures_of_plates_go_with_their_measurements():
     np.testing.assert_array_less(found[0] / found[1], 6)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
+def test_a_step_far_too_long_is_quietly_infinite(kernels, devices):
+    rng = np.random.default_rng(5)
+    params = {
+        "dataset": rng.poisson(9.0, (6, 12, 15)),
+        "positions": 2.2 * np.indices((2, 3)).reshape(2, -1).T,
+        "acc_voltage": 80,
+        "pixel_size_y_A": 0.3,
+        "pixel_size_x_A": 0.4,
+        "num_slices": 2,
+        "backend": "cpu",
+        "devices": devices,
+        "kernels": kernels,
+    }
+    with build(params, need=EVALUATION_NEEDS) as problem:
+        objective = Objective(problem, evaluate(problem.params, 0), 0)
+        _x, u = objective.enter(problem.x)
+        point = objective.fun(u | {"object": 1e25 * u["object"]})
+    assert not np.isfinite(point.value)
+
+
 def test_phase_plates_are_not_read(fitted):
     _term, x, curvatures, spec = fitted
 

@@ -6,7 +6,7 @@ import pytest
 from pyptyx.constants import wavelength_A
 from pyptyx.data import open_source
 from pyptyx.engine import start
-from pyptyx.engine.start_probe import detector_to_probe, probe_to_detector
+from pyptyx.engine.start_probe import detector_to_probe, probe_to_detector, soft_rim
 from pyptyx.errors import DataError, ParamError, ShapeError
 from pyptyx.params import resolve
 from pyptyx.physics.grid import Grid
@@ -88,6 +88,57 @@ def test_probe_from_the_mean_pattern(data):
     # Centred in real space.
     peak = np.unravel_index(np.abs(probe[0, 0]).argmax(), grid.shape)
     assert peak == (grid.shape[0] // 2, grid.shape[1] // 2)
+
+
+def covered(shape, radius, fine=20):
+    """Share of every pixel that a disc covers, its centre a little off index ``n // 2``."""
+    y, x = ((np.arange(fine * n) + 0.5) / fine - 0.5 - n // 2 for n in shape)
+    inside = np.hypot(y[:, None] - 0.2, x + 0.1) <= radius
+    return inside.reshape(shape[0], fine, shape[1], fine).mean((1, 3))
+
+
+@pytest.mark.parametrize("upsample", [1, 2])
+def test_rim_of_the_aperture_is_as_bright_as_measured(upsample):
+    shape, pad = (24, 20), 4
+    share = covered(shape, 7.3)
+    # The disc has a contrast of its own, which is not the probe's.
+    light = 300 * share * (1 + 0.02 * np.arange(shape[1]))
+    data = np.stack([light, light])
+    grow = np.ones((upsample, upsample))
+    mask = np.pad(np.kron(light > 0.1 * light.max(), grow), pad) > 0
+    given = {"probe": "aperture", "aperture_mask": mask, "upsample_pattern": upsample}
+    params = parameters(data, data_pad=pad, **given)
+    grid = Grid(mask.shape, (0.3, 0.4), wavelength_A(60))
+    probe = start.initial_probe(params, open_source(data), grid)
+    amplitude = np.abs(probe_to_detector(probe[0, 0]))
+    expected = np.sqrt(np.pad(np.kron(share, grow), pad)) * mask
+    np.testing.assert_allclose(amplitude / amplitude.max(), expected, atol=0.05)
+    # What was drawn with soft edges stays as it is.
+    drawn = np.where(mask, 0.3 + 0.5 * expected, 0.0)
+    probe = start.initial_probe(params | {"aperture_mask": drawn}, open_source(data), grid)
+    amplitude = np.abs(probe_to_detector(probe[0, 0]))
+    np.testing.assert_allclose(amplitude / amplitude.max(), drawn / drawn.max(), atol=1e-12)
+
+
+def test_rim_without_an_inside_stays():
+    """A disc of a pixel or two, lone bright pixels: nothing to compare them with."""
+    mask = np.zeros((15, 12), bool)
+    mask[[3, 3, 9], [2, 3, 8]] = True
+    for pattern in (1.0 + np.random.default_rng(0).random(mask.shape), np.zeros(mask.shape)):
+        np.testing.assert_array_equal(soft_rim(mask, pattern), mask)
+
+
+def test_rim_lies_in_the_mask_and_leaves_holes_and_halo():
+    y, x = (np.arange(n) - n // 2 for n in (41, 36))
+    distance = np.hypot(y[:, None], x)
+    ring = (distance <= 12) & (distance > 4)
+    halo = (distance > 12) & (distance <= 16)
+    pattern = np.random.default_rng(1).poisson(400.0 * ring + 80.0 * halo)
+    pattern[22, 26] = 0  # within the ring
+    amplitude = soft_rim(ring | halo, pattern)
+    assert not amplitude[distance <= 4].any()
+    assert not amplitude[distance > 13.5].any()
+    np.testing.assert_array_equal(amplitude[(distance > 6) & (distance < 10)], 1)
 
 
 def test_given_mean_pattern_is_used_and_never_modified(data):
