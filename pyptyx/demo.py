@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from pyptyx.errors import DataError, Problem
 from pyptyx.files import make_folder, replacing
+from pyptyx.shipped import shipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PACKAGE = Path(__file__).resolve().parent
 # Keys of the experiment and the attributes of the file that hold them.
 _EXPERIMENT_KEYS = {
     "acc_voltage": "acc_voltage",
@@ -107,32 +106,6 @@ def demo_experiment() -> dict[str, Any]:
         scan_size = file["data"].shape[:2]
         experiment = {key: float(file.attrs[name]) for key, name in _EXPERIMENT_KEYS.items()}
     return {"data_path": str(path), "scan_size": scan_size, **experiment}
-
-
-def shipped(name: str) -> Path:
-    """A file that travels with the package, from the wheel or from a checkout.
-
-    Parameters
-    ----------
-    name : str
-        Its path in the repository, below ``presets`` or ``examples/data``.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    DataError
-        If it is missing.
-    """
-    in_wheel = {"presets": "_presets", "examples/data": "_demo"}
-    folder, _, file = name.rpartition("/")
-    for path in (_PACKAGE / in_wheel[folder] / file, _PACKAGE.parent / folder / file):
-        if path.is_file():
-            return path
-    remedy = "Install pyptyx again, or use a complete checkout"
-    raise DataError(Problem(name, "a file that comes with pyptyx", "no such file", remedy))
 
 
 def _save_pictures(folder: Path, result: Result) -> tuple[Path, ...]:

@@ -79,7 +79,7 @@ def init(arguments: argparse.Namespace) -> int:
 
 def _preset(name: str) -> str:
     """The text of a shipped preset, headed by the names of the others."""
-    from pyptyx.demo import shipped
+    from pyptyx.shipped import shipped
 
     others = ", ".join(other for other in _PRESETS if other != name)
     heading = f"# How to reconstruct: the preset {name}; others for --preset are {others}."

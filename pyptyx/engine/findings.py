@@ -295,7 +295,7 @@ RULES = (
          "take the counts of the data; with a given probe check its scale and data_multiplier. "
          "With 'lsq_sqrt' pixels of few counts make the model too dark: 'ml' has no such bias."),
     Rule("amplitude_bias", "The loss is biased at this dose", _amplitude_bias,
-         "Use the Poisson likelihood: presets/low_dose.toml, algorithm='ml'. With 'lsq_sqrt' "
+         "Use the Poisson likelihood: the preset low_dose, algorithm='ml'. With 'lsq_sqrt' "
          "phases come out too weak."),
     Rule("outliers", "Some patterns fit much worse than the others",
          lambda f: _exceeds(f.outliers, 0.01, "{:.1%} of the patterns have more than three times "

@@ -6,6 +6,7 @@ no null, so the string ``"none"`` stands for None.  Paths in such a file are rel
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from pyptyx.params.files import (
     read_text,
     save_params,
 )
+from pyptyx.shipped import preset_names, shipped
 
 __all__ = ["load_params", "load_preset", "load_run_file", "save_params"]
 
@@ -37,7 +39,8 @@ def load_preset(path: PathLike) -> dict[str, Any]:
     Parameters
     ----------
     path : path
-        A ``.toml`` or ``.json`` file, saved parameters, or a ``params.pkl`` of PyPty.
+        A ``.toml`` or ``.json`` file, saved parameters, a ``params.pkl`` of PyPty, or the name of a
+        preset that comes with the package, such as ``"low_dose"``.
 
     Raises
     ------
@@ -69,12 +72,25 @@ def load_run_file(path: PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
             return {}, decode(document, path)
     elif path.suffix == ".toml":
         document = _read_toml(path)
+    elif str(path) in preset_names():
+        path = shipped(f"presets/{path}.toml")
+        document = _read_toml(path)
     else:
-        got = path.suffix or "no ending"
-        raise DataError(Problem(str(path), "a .toml, .json or .pkl file", got))
+        raise DataError(_unknown(path))
     experiment, preset = _tables(document, path)
     folder = path.resolve().parent
     return _absolute(experiment, folder), _absolute(preset, folder)
+
+
+def _unknown(path: Path) -> Problem:
+    """What to say of a file without a known ending that is no shipped preset either."""
+    if path.suffix:
+        return Problem(str(path), "a .toml, .json or .pkl file", path.suffix)
+    names = preset_names()
+    close = difflib.get_close_matches(str(path), names, n=1)
+    remedy = f"Did you mean {close[0]!r}?" if close else ""
+    expected = f"a .toml, .json or .pkl file, or one of the presets {', '.join(names)}"
+    return Problem(str(path), expected, "no ending", remedy)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

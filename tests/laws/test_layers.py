@@ -17,6 +17,7 @@ LAYERS = {
         "constants",
         "errors",
         "files",
+        "shipped",
         "vector_fft",
     },
     2: {"params", "data", "physics", "optim"},

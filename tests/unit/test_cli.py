@@ -21,6 +21,7 @@ from pyptyx.errors import (
     Problem,
     WorkerError,
 )
+from pyptyx.shipped import preset_names, shipped
 
 
 @pytest.fixture
@@ -248,9 +249,9 @@ def test_doctor_names_the_devices(capsys, monkeypatch):
 
 
 def test_a_missing_shipped_file_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "_PACKAGE", tmp_path / "pyptyx")
+    monkeypatch.setattr("pyptyx.shipped._PACKAGE", tmp_path / "pyptyx")
     with pytest.raises(DataError, match=r"cryo_demo\.toml"):
-        demo.shipped("presets/cryo_demo.toml")
+        shipped("presets/cryo_demo.toml")
 
 
 @pytest.mark.parametrize("place", ["pyptyx/_presets", "presets"])
@@ -258,8 +259,9 @@ def test_shipped_files_are_found_in_wheel_and_checkout(monkeypatch, tmp_path, pl
     (tmp_path / place).mkdir(parents=True)
     file = tmp_path / place / "cryo_demo.toml"
     file.write_text("")
-    monkeypatch.setattr(demo, "_PACKAGE", tmp_path / "pyptyx")
-    assert demo.shipped("presets/cryo_demo.toml") == file
+    monkeypatch.setattr("pyptyx.shipped._PACKAGE", tmp_path / "pyptyx")
+    assert shipped("presets/cryo_demo.toml") == file
+    assert preset_names() == ["cryo_demo"]
 
 
 def test_the_experiment_of_the_demo_is_the_shipped_calibration():
@@ -276,7 +278,7 @@ def test_the_shipped_preset_fits_the_shipped_data():
     from pyptyx.engine.experiment import append_exp_params
     from pyptyx.params import load_run_file, resolve
 
-    _, preset = load_run_file(demo.shipped("presets/cryo_demo.toml"))
+    _, preset = load_run_file(shipped("presets/cryo_demo.toml"))
     params = append_exp_params({**demo.demo_experiment(), "output_folder": None}, preset)
     resolved = resolve(params, need=("data", "acc_voltage"))
     assert resolved["positions"].shape == (64 * 64, 2)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import pyptyx
+from pyptyx.errors import DataError
 from pyptyx.params import load_preset
+from pyptyx.shipped import preset_names
 
 FOLDER = Path(__file__).parents[2] / "presets"
 SCAN, WINDOW, PIXEL_A = (3, 4), (18, 16), (0.4, 0.45)
@@ -134,3 +136,16 @@ def test_presets_say_what_they_are_for(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# ")
     assert sum("#" in line for line in lines) >= 4
+
+
+def test_presets_are_found_by_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert preset_names() == sorted(path.stem for path in FOLDER.glob("*.toml"))
+    assert load_preset("low_dose") == load_preset(FOLDER / "low_dose.toml")
+    with pytest.raises(DataError, match="Did you mean 'low_dose'"):
+        load_preset("lowdose")
+    with pytest.raises(DataError, match="one of the presets compressed, cryo_demo, "):
+        load_preset("results")
+    # A folder of results is what a name means first.
+    pyptyx.save_params(tmp_path / "low_dose", {"epoch_max": 3})
+    assert load_preset("low_dose") == {"epoch_max": 3}
