@@ -98,7 +98,7 @@ def test_the_first_hour(folder):
     run = pyptyx(folder, "run", "raw.toml", "--set", "epoch_max=4", "--set", "update_probe_pos=0")
     assert "epochs    4" in run.stdout
     first, last = map(float, re.search(r"loss (\S+) -> (\S+)", run.stdout).groups())
-    assert last < 0.98 * first
+    assert last < first < 1.05 * last  # the sweeps before the first epoch do most of it
     assert run.stderr.count("evaluations") == 4  # lines, as nobody sees a bar here
     assert "\r" not in run.stderr
     assert "epochs    6" in pyptyx(folder, "resume", "raw_results", "--set", "epoch_max=6").stdout
