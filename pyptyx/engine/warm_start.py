@@ -3,11 +3,12 @@
 Far from the solution a step on a few per cent of the measurements brings nearly as much as one on
 all of them.  Each mini-batch takes one scaled gradient step on object and probe,
 
-    u <- u - α H0 g,        α = 1, in the last sweep 1/2 (probe: a quarter)
+    u <- u - α H0 g,        α = 1, in the last sweep 1/2 (probe: 0 in the first sweep, then α/2)
 
 with gradient and curvature `H0⁻¹` (see `pyptyx.engine.preconditioner`) of its own measurements, so
-with one measurement it is ePIE, with several its parallel form.  The probe follows slowly: it is
-nearly known, and where it moves as fast as the object it takes up what belongs to the object.
+with one measurement it is ePIE, with several its parallel form.  The probe follows slowly, and not
+before the object has some form: it is nearly known, and where it moves as fast as the object it
+takes up what belongs to the object.  Some runs never leave the plateau that this leads to.
 
 What the noise of one mini-batch brings in stays in the object where the data hardly determine it.
 The last sweep therefore takes, for mini-batch b of B, the gradient of all measurements as far as
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 
-MOVED = {"object": 1.0, "probe": 0.25}
+MOVED = {"object": 1.0, "probe": 0.5}
 """Variables that a mini-batch says enough about, and factors on their steps."""
 
 MINI_BATCHES = 12
@@ -139,7 +140,10 @@ def warm_start(
         else:
             groups = mini_batches(sequence, place, count, rng)
             step = 1.0 if known is not None else _SHRINK**sweep
-        x, losses = _sweep(problem, objective, term, (x, groups, step), known)
+        steps = {name: step * factor for name, factor in MOVED.items()}
+        if sweep == 0 and "object" in objective.active:
+            steps["probe"] = 0.0
+        x, losses = _sweep(problem, objective, term, (x, groups, steps), known)
         means.append(float(np.mean(losses)))
         logger.info("warm start, sweep %d: mean loss per measurement %.6g", sweep + 1, means[-1])
     text = f"warm start: {sweeps} sweeps of {len(groups)} mini-batches"
@@ -230,11 +234,11 @@ def _sweep(
     problem: Reconstruction,
     objective: Objective,
     term: DataTerm,
-    start: tuple[Tree, list[np.ndarray], float],
+    start: tuple[Tree, list[np.ndarray], dict[str, float]],
     known: _Gradients | None,
 ) -> tuple[Tree, list[float]]:
     """Variables after one step per mini-batch, and the losses before them, per measurement."""
-    x, groups, step = start
+    x, groups, steps = start
     x, u = objective.enter(x)
     losses = []
     for place, group in enumerate(groups):
@@ -246,6 +250,6 @@ def _sweep(
         losses.append(point.value / len(group))
         g = point.g if known is None else known(place, point.g)
         d = local.initial_hessian(floor=CAREFUL_FLOOR)(g)
-        u = {k: trees.axpy(-step * MOVED[k], {k: d[k]}, u)[k] for k in u}
+        u = {k: trees.axpy(-steps[k], {k: d[k]}, u)[k] for k in u}
     x, _ = objective.enter(objective.to_model(u))
     return x, losses

@@ -126,6 +126,15 @@ def test_only_object_and_probe_move():
     assert same == before.keys() - {"object", "probe"}
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_probe_waits_for_the_object_in_the_first_sweep(alone):
+    for sweeps in (1, 2):
+        before, after, _ = swept(scene(update_obj=not alone), sweeps)
+        change = np.abs(after["probe"] - before["probe"]).max() / np.abs(before["probe"]).max()
+        # The band limit takes half a per cent of it.
+        assert (change > 0.01) == (alone or sweeps == 2)
+
+
 def test_what_is_held_stays_and_a_fixed_modulus_too():
     held = {"update_probe": 0, "phase_only_obj": True, "warm_start_batch": 6}
     before, after, _ = swept(scene(**held))
