@@ -115,7 +115,7 @@ def append_exp_params(
         if exp["plot"]:
             _save_figure(folder / "pacbed.png", seen.mean, calibration)
     for other_name in [k for k in preset if RUN_ALIASES.get(k) in keys]:
-        del preset[other_name]
+        del preset[other_name]  # or a key would have two values
     preset.update({**_PRESET, **preset, **keys})
     return preset
 

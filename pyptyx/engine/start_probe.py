@@ -43,10 +43,10 @@ def initial_probe(params: Params, source: PatternSource | None, grid: Grid) -> n
 
     ``probe=None`` takes amplitudes from the mean pattern, ``"aperture"`` from ``aperture_mask`` (a
     mask of zeros and ones with a rim as bright as that of the mean pattern), both with the counts
-    of the data; an array keeps its amplitude and is fitted to the window in
-    reciprocal space.  Then defocus, aberrations, ``beam_ctf`` and mode generators are applied,
-    unless the array is already aberrated (``probe_is_aberrated``) or is to be left exactly as it
-    is (``skip_preprocessing``); ``apply_aberrations_to_probe`` overrules both.
+    of the data; an array keeps its amplitude and is fitted to the window in reciprocal space.
+    Then defocus, aberrations, ``beam_ctf`` and mode generators are applied, unless the array is
+    already aberrated (``probe_is_aberrated``) or is to be left exactly as it is
+    (``skip_preprocessing``); ``apply_aberrations_to_probe`` overrules both.
 
     Parameters
     ----------
