@@ -86,10 +86,11 @@ PUBLIC = {
     "WSe2, 6 x 6": Case(n=128, slices=6, modes=6, scan=(4, 6), shift=True, of=128 * 128),
     "WSe2, 12 x 6": Case(n=128, slices=12, modes=6, scan=(4, 4), shift=True, of=128 * 128),
     "PrScO3, 21 x 4": Case(n=256, slices=21, modes=4, scan=(2, 4), shift=True, of=64 * 64),
+    "40 x 40, 10 x 1": Case(n=96, slices=10, modes=1, scan=(8, 10), shift=True, of=40 * 40),
 }
 """Jobs other programs have published times for, slices x modes: 128 x 128 patterns of 128² (PtyRAD,
-PtychoShelves, py4DSTEM) and 64 x 64 of 256² (PtyRAD).  A few patterns of each are timed; a pattern
-costs the same in the whole scan."""
+PtychoShelves, py4DSTEM) and 64 x 64 of 256² (PtyRAD); and one their times were measured for here,
+40 x 40 of 96².  A few patterns of each are timed; a pattern costs the same in the whole scan."""
 
 SWEEP = {
     f"{n}, {slices} x {modes}{', shifted' if shift else ''}": Case(

@@ -63,7 +63,7 @@ def announce(function: Any) -> None:
     """Tell the user if a function of `compile_for_cpu` is going to be compiled."""
     kept = getattr(getattr(function, "_cache", None), "_cache_file", None)
     if not function.signatures and not (isinstance(kept, _Files) and kept.present()):
-        # Nobody who has not set up a log sees less than a warning, and half a minute of silence.
+        # A warning, as less is not seen by those who set up no log and wait for half a minute.
         logger.warning("compiling the kernels, which takes half a minute, once on a machine")
 
 

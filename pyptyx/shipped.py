@@ -30,18 +30,18 @@ def shipped(name: str) -> Path:
         If it is missing.
     """
     folder, _, file = name.rpartition("/")
-    for place in _places(folder):
-        if (place / file).is_file():
-            return place / file
+    path = _place(folder) / file
+    if path.is_file():
+        return path
     remedy = "Install pyptyx again, or use a complete checkout"
     raise DataError(Problem(name, "a file that comes with pyptyx", "no such file", remedy))
 
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the package, in alphabetical order."""
-    files = {path.stem for place in _places("presets") for path in place.glob("*.toml")}
-    return sorted(files)
+    return sorted(path.stem for path in _place("presets").glob("*.toml"))
 
 
-def _places(folder: str) -> tuple[Path, Path]:
-    return _PACKAGE / _IN_WHEEL[folder], _PACKAGE.parent / folder
+def _place(folder: str) -> Path:
+    installed = _PACKAGE / _IN_WHEEL[folder]
+    return installed if installed.is_dir() else _PACKAGE.parent / folder

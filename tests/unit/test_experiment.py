@@ -170,7 +170,7 @@ def test_calibration_priority(exp):
     by_length = face.append_exp_params(exp | {"conv_semiangle_mrad": 15, "upsample_pattern": 2})
     assert by_length["rez_pixel_size_A"] == pytest.approx(0.04)
     del exp["rez_pixel_size_A"]
-    exp |= {"conv_semiangle_mrad": 15, "aperture": disc(DETECTOR, 2.5)}
+    exp |= {"conv_semiangle_mrad": 15, "aperture": 7 * disc(DETECTOR, 2.5)}
     by_disc = face.append_exp_params(exp)
     radius = np.sqrt((disc(DETECTOR, 2.5) > 0).sum() / np.pi)
     assert by_disc["rez_pixel_size_A"] == pytest.approx(15e-3 / (radius * lam), rel=1e-6)
@@ -350,11 +350,11 @@ def test_object_of_a_preset_is_kept(exp):
 
 
 def test_keys_of_the_experiment_may_stand_in_the_preset(exp):
-    hand = {"data_pad": 5, "upsample_pattern": 1, "defocus": -70, "print_flag": 0, "seed": 4}
+    hand = {"data_pad": 6, "upsample_pattern": 2, "defocus": -70, "print_flag": 0, "seed": 4}
     hand |= {"PLRotation_deg": 11, "scan_step_A": 3.0, "fov_nm": 2.0, "aberrations": [1.0, 2.0]}
     params = face.append_exp_params(exp, dict(hand))
-    assert params["data_pad"] == 5
-    assert params["aperture_mask"].shape == (DETECTOR[0] + 10, DETECTOR[1] + 10)
+    assert (params["data_pad"], params["upsample_pattern"]) == (6, 2)
+    assert params["aperture_mask"].shape == (2 * DETECTOR[0] + 12, 2 * DETECTOR[1] + 12)
     assert params["extra_probe_defocus"] == -70
     assert (params["print_flag"], params["seed"], params["aberrations"]) == (0, 4, [1.0, 2.0])
     # What the experiment says wins, in whatever way it says it.
@@ -366,7 +366,7 @@ def test_keys_of_the_experiment_may_stand_in_the_preset(exp):
     assert "defocus" not in again
     # A preset that has an experiment holds that one's keys: they are not a wish.
     other = face.append_exp_params(exp, params)
-    assert other["data_pad"] == face.append_exp_params(exp)["data_pad"] != 5
+    assert other["data_pad"] == face.append_exp_params(exp)["data_pad"] != 6
 
 
 def test_data_of_the_experiment_replace_those_of_the_preset(exp, data):

@@ -120,6 +120,19 @@ def test_rim_of_the_aperture_is_as_bright_as_measured(upsample):
     np.testing.assert_allclose(amplitude / amplitude.max(), drawn / drawn.max(), atol=1e-12)
 
 
+def test_masks_and_the_near_field_show_no_rim(data):
+    mask = disc((KY, KX), 3.3) > 0
+    given = {"probe": "aperture", "aperture_mask": mask}
+    probe, _ = make_probe(data, recon_type="near_field", **given)
+    np.testing.assert_allclose(probe[0, 0] / probe[0, 0].max(), mask, atol=1e-12)
+    masks = np.random.default_rng(3).random((5, KY, KX))
+    signals = np.tensordot(data, masks, ([1, 2], [1, 2]))
+    params = parameters(signals, masks=masks, algorithm="lsq_compressed", **given)
+    probe = start.initial_probe(params, open_source(signals), window(params))
+    amplitude = np.abs(probe_to_detector(probe[0, 0]))
+    np.testing.assert_allclose(amplitude / amplitude.max(), mask, atol=1e-12)
+
+
 def test_rim_without_an_inside_stays():
     """A disc of a pixel or two, lone bright pixels: nothing to compare them with."""
     mask = np.zeros((15, 12), bool)
